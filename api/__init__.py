@@ -1,0 +1,1 @@
+"""Presentation layer: routes, wire formats and the map from errors to HTTP."""

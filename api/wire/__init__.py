@@ -1,0 +1,1 @@
+"""One encoder per stream format. Each turns logged events into frames and knows nothing else."""

@@ -1,0 +1,1 @@
+"""The built-in agent: a LangGraph project like any other."""

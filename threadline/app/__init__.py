@@ -1,0 +1,1 @@
+"""Composition root: settings, wiring, server and command line."""

@@ -1,0 +1,121 @@
+"""Every setting of the service, read from flags, the environment and `.env`, in this order of precedence.
+
+`docs/settings.md` and `.env.example` list the same settings; a test holds the three together.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Words = Annotated[tuple[str, ...], NoDecode]
+"""A list written with commas: `a, b, c`."""
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """One attribute per setting; the environment name is `THREADLINE_` + its upper-case name unless an alias says else."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="THREADLINE_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        frozen=True,
+    )
+
+    # Where the service listens and keeps its state
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8123, ge=0, le=65535, description="Port to listen on.")
+    insecure: bool = Field(False, description="Allow a non-loopback host although no API key is set.")
+    data_dir: Path = Field(Path(".threadline"), description="Folder of all state: history, embedded Redis, logs.")
+    config: Path = Field(Path("langgraph.json"), description="The langgraph.json that names the graphs to serve.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+    )
+
+    # Redis and sessions
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("REDIS_URL", "redis_url"),
+        description="A Redis 8 (or Redis Stack) to use. Unset: an embedded one is started.",
+    )
+    session_ttl: int = Field(3600, ge=1, description="Seconds a session stays live in Redis after its last use.")
+    busy_session: Literal["enqueue", "reject"] = Field(
+        "enqueue", description="A second message while a session is busy waits its turn or gets a 409."
+    )
+
+    # Models
+    openrouter_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("OPENROUTER_API_KEY", "openrouter_api_key"), description="OpenRouter key."
+    )
+    openrouter_base_url: str = Field(
+        "https://openrouter.ai/api/v1",
+        validation_alias=AliasChoices("OPENROUTER_BASE_URL", "openrouter_base_url"),
+        description="OpenRouter's address.",
+    )
+    openai_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("OPENAI_API_KEY", "openai_api_key"),
+        description="Key of an OpenAI-compatible server.",
+    )
+    openai_base_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("OPENAI_BASE_URL", "openai_base_url"),
+        description="Address of an OpenAI-compatible server (Ollama, vLLM, llama.cpp).",
+    )
+    model: str | None = Field(None, description="Model that answers. Unset: see docs/models.md.")
+    analysis_model: str | None = Field(None, description="Model that analyses intent. Unset: the one that answers.")
+    fallback_models: Words = Field((), description="Models tried in order when the first one fails.")
+    temperature: float | None = Field(None, ge=0, le=2, description="Sampling temperature. Unset: the server's own.")
+    model_timeout: float = Field(60, gt=0, description="Seconds without a byte from the model before a call fails.")
+    model_retries: int = Field(2, ge=0, le=10, description="Retries of a model call that was refused as overloaded.")
+    offline_delay: float = Field(0, ge=0, le=5, description="Seconds the offline model waits before each token.")
+
+    # The agent
+    window: int = Field(40, ge=2, description="Messages of the conversation a model is shown, newest last.")
+    tool_timeout: float = Field(15, gt=0, description="Seconds one tool call may take.")
+    tool_cache_size: int = Field(1000, ge=0, description="Tool results kept in memory. 0 turns the cache off.")
+    tool_cache_ttl: float = Field(600, gt=0, description="Seconds a tool result is kept.")
+    weather_url: str = Field("https://api.open-meteo.com", description="Open-Meteo forecast service.")
+    geocoding_url: str = Field("https://geocoding-api.open-meteo.com", description="Open-Meteo geocoding service.")
+    wikipedia_url: str = Field(
+        "https://{language}.wikipedia.org", description="Wikipedia; `{language}` becomes the question's language."
+    )
+    search_providers: Words = Field(
+        (), description="Search services in order of preference. Unset: those with a key, then wikipedia, ddgs."
+    )
+    tavily_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("TAVILY_API_KEY", "tavily_api_key"), description="Tavily search key."
+    )
+    tavily_url: str = Field("https://api.tavily.com", description="Tavily's address.")
+    brave_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("BRAVE_API_KEY", "brave_api_key"), description="Brave search key."
+    )
+    brave_url: str = Field("https://api.search.brave.com", description="Brave's address.")
+    searxng_url: str | None = Field(None, description="A SearXNG instance with its JSON format on.")
+
+    # Who may ask, and how much
+    api_keys: Secrets = Field((), description="Keys callers must show. Unset: no key needed, loopback only.")
+    metrics_public: bool = Field(False, description="Serve /metrics without a key although keys are set.")
+    rate_limit: str | None = Field(None, description="Requests per caller, such as `120/minute`. Unset: no limit.")
+    cors_origins: Words = Field((), description="Origins whose pages may call the service from a browser.")
+    max_message_chars: int = Field(16_000, ge=1, description="Longest message accepted, in characters.")
+    max_body_bytes: int = Field(1_000_000, ge=1, description="Largest request body accepted, in bytes.")
+
+    # Runs and streams
+    run_timeout: float = Field(600, gt=0, description="Seconds a run may take before it ends as `timeout`.")
+    heartbeat: float = Field(15, gt=0, description="Seconds between the comments that keep an idle stream open.")
+
+    @field_validator(
+        "api_keys", "fallback_models", "search_providers", "cors_origins", mode="before"
+    )
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value

@@ -1,0 +1,1 @@
+"""The shared words: errors, events, records and ports. Standard library and langgraph types only."""

@@ -1,0 +1,37 @@
+"""A run's event log, line by line: what every wire format is encoded from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+EventType = Literal["run", "messages", "tasks", "custom", "checkpoints", "interrupt", "message", "end"]
+"""What a line holds. `data` of each, in JSON types:
+
+- `run`         `{run_id, thread_id, graph_id, attempt}`, the first line of every attempt
+- `messages`    `{message, metadata}`: one message or message delta as a model streamed it, empty fields left out
+- `tasks`       a task's start `{id, name, step, triggers}` or its end `{id, name, step, result, error, interrupts, ms}`
+- `custom`      what a node wrote to its stream writer. The built-in graph writes `{"type": "intent", …}` and
+                `{"type": "tool", …}`
+- `checkpoints` `{checkpoint_id, parent_id, step, source, next}`: a checkpoint by id, never by value
+- `interrupt`   `{id, value}`: the graph asks and waits
+- `message`     the run's final message, whole
+- `end`         `{status, error, usage, cost, checkpoint_id, ms}`, the last line; `error` is `{kind, message, retryable}`
+                or null
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One numbered line. `id` is unique and strictly increasing within a run; `at` is Unix time in seconds."""
+
+    id: int
+    type: EventType
+    ns: tuple[str, ...]
+    data: Any
+    at: float
+
+
+ATTEMPT_SPAN = 1_000_000
+"""Ids of a run's second attempt start above this, of its third above twice this: events that a crash lost after a
+reader saw them can never be mistaken for later ones."""

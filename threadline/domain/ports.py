@@ -1,0 +1,112 @@
+"""What the services ask of storage. Each port has one contract suite over all its implementations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from threadline.domain.events import Event, EventType
+from threadline.domain.records import Run, RunStatus, Thread, Turn
+
+
+class Threads(Protocol):
+    """Threads, newest `updated_at` first."""
+
+    async def create(self, thread: Thread) -> None: ...
+
+    async def get(self, thread_id: str) -> Thread | None: ...
+
+    async def list(self, *, owner: str, limit: int, before: str | None = None) -> list[Thread]:
+        """At most `limit` threads of `owner` that come after thread `before` in the order."""
+        ...
+
+    async def touch(self, thread_id: str, *, at: datetime, title: str | None = None) -> None:
+        """Set `updated_at`; set the title if it has none yet."""
+        ...
+
+    async def delete(self, thread_id: str) -> None:
+        """Delete the thread with its runs, turns and archived logs."""
+        ...
+
+
+class Runs(Protocol):
+    async def create(self, run: Run) -> None: ...
+
+    async def get(self, run_id: str) -> Run | None: ...
+
+    async def list(self, *, thread_id: str | None = None, status: Collection[RunStatus] = ()) -> list[Run]:
+        """Oldest first."""
+        ...
+
+    async def start(self, run_id: str, *, attempt: int) -> None: ...
+
+    async def finish(self, run: Run, *, turn: Turn | None, log: Sequence[Event]) -> None:
+        """Keep the run's final state, its turn and its whole log in one transaction. Doing it twice is harmless."""
+        ...
+
+
+class Turns(Protocol):
+    """`chat_history`."""
+
+    async def list(self, session_id: str, *, limit: int, before: int | None = None) -> list[Turn]:
+        """Newest first."""
+        ...
+
+    async def get(self, session_id: str, turn_id: str) -> Turn | None: ...
+
+    async def count(self, session_ids: Sequence[str]) -> dict[str, int]: ...
+
+
+class Archive(Protocol):
+    """Logs of finished runs."""
+
+    async def read(self, run_id: str) -> list[Event] | None: ...
+
+
+class LiveLog(Protocol):
+    """Where a running run's log survives the process. Append in batches; order is the caller's."""
+
+    async def extend(self, batches: dict[str, Sequence[Event]]) -> None:
+        """Append to each run's stream."""
+        ...
+
+    async def read(self, run_id: str) -> list[Event]: ...
+
+    async def delete(self, run_ids: Collection[str]) -> None: ...
+
+
+class EventLog(Protocol):
+    """The log that every run writes and every reader follows."""
+
+    def append(self, run_id: str, type: EventType, data: Any, *, ns: tuple[str, ...] = ()) -> Event: ...
+
+    def follow(self, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+        """Every event with an id above `after`, as it comes, until the run's end."""
+        ...
+
+
+class LiveSessions(Protocol):
+    """The live copy of a session. The document is `{session_id, created_at, messages, context}`."""
+
+    async def read(self, session_id: str) -> dict[str, Any] | None:
+        """The document, its lease renewed; None once it has expired."""
+        ...
+
+    async def open(self, document: dict[str, Any]) -> None:
+        """Put the document there unless it is there already, and renew the lease."""
+        ...
+
+    async def append(self, session_id: str, message: dict[str, Any]) -> bool:
+        """Append one message in place; False if the session is not live."""
+        ...
+
+    async def note(self, session_id: str, context: dict[str, Any]) -> None:
+        """Set fields of `context`."""
+        ...
+
+    async def live(self, session_ids: Sequence[str]) -> set[str]:
+        """Those of the ids that are live. Renews nothing."""
+        ...
+
+    async def delete(self, session_id: str) -> None: ...

@@ -1,0 +1,1 @@
+"""Service layer: models, sessions, runs. Asks for ports; knows no database and no web framework."""

@@ -1,0 +1,106 @@
+"""The history database: one SQLite file, one writing connection, several reading ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from threadline.domain.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Two engines on one file. SQLite lets one connection write at a time, so `writer` has one and callers queue for
+    it in process, where waiting is fair, and not in the file's lock, where it is not."""
+
+    writer: AsyncEngine
+    reader: AsyncEngine
+
+    async def ping(self) -> None:
+        async with self.reader.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+
+@asynccontextmanager
+async def open_database(path: Path) -> AsyncIterator[Database]:
+    """Open the database at `path`, created and migrated where needed.
+
+    Raises Unavailable where the file is no database, comes from a newer version or cannot be written.
+    """
+    await asyncio.to_thread(_migrate, path)
+    writer = _engine(path, connections=1)
+    reader = _engine(path, connections=4)
+    try:
+        yield Database(writer, reader)
+    finally:
+        await reader.dispose()
+        await writer.dispose()
+
+
+def _engine(path: Path, *, connections: int) -> AsyncEngine:
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{path}",
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=60,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+    )
+    event.listen(engine.sync_engine, "connect", _tune)
+    return engine
+
+
+def _tune(connection: Any, _: object) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "secure_delete=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _migrate(path: Path) -> None:
+    """Bring the file to the newest revision. Alembic is loaded only when there is something to do."""
+    engine = create_engine(f"sqlite:///{path}")
+    event.listen(engine, "connect", _tune)
+    try:
+        with engine.begin() as connection:
+            revision = _revision(connection)
+            known = sorted(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+            if revision == known[-1]:
+                return
+            if revision is not None and revision not in known:
+                raise Unavailable(
+                    f"The history file {path.name} was written by a newer version of Threadline. Start that version."
+                )
+            _upgrade(connection)
+            log.info("history_migrated", before=revision, now=known[-1])
+    except DatabaseError as error:
+        raise Unavailable(f"The history file {path.name} cannot be opened: {error.orig}.") from error
+    finally:
+        engine.dispose()
+
+
+def _revision(connection: Connection) -> str | None:
+    exists = connection.execute(text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")).first()
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if exists else None
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,182 @@
+"""Threads, runs, turns and archived logs in the history database."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import delete, func, insert, select, tuple_, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from threadline.domain.events import Event
+from threadline.domain.records import Run, RunStatus, Thread, Turn
+from threadline.storage.database import Database
+from threadline.storage.tables import chat_history, run_logs, runs, threads, turn_id_of
+
+
+class SqlThreads:
+    """The `Threads` port."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, thread: Thread) -> None:
+        async with self._database.writer.begin() as connection:
+            await connection.execute(insert(threads).values(**asdict(thread)))
+
+    async def get(self, thread_id: str) -> Thread | None:
+        async with self._database.reader.connect() as connection:
+            row = (await connection.execute(select(threads).where(threads.c.thread_id == thread_id))).mappings().first()
+        return Thread(**row) if row else None
+
+    async def list(self, *, owner: str, limit: int, before: str | None = None) -> list[Thread]:
+        position = tuple_(threads.c.updated_at, threads.c.thread_id)
+        query = select(threads).where(threads.c.owner == owner)
+        if before is not None:
+            query = query.where(
+                position
+                < select(threads.c.updated_at, threads.c.thread_id)
+                .where(threads.c.thread_id == before)
+                .scalar_subquery()
+            )
+        query = query.order_by(threads.c.updated_at.desc(), threads.c.thread_id.desc()).limit(limit)
+        async with self._database.reader.connect() as connection:
+            return [Thread(**row) for row in (await connection.execute(query)).mappings()]
+
+    async def touch(self, thread_id: str, *, at: datetime, title: str | None = None) -> None:
+        values: dict[str, Any] = {"updated_at": at}
+        if title is not None:
+            values["title"] = func.coalesce(threads.c.title, title)
+        async with self._database.writer.begin() as connection:
+            await connection.execute(update(threads).where(threads.c.thread_id == thread_id).values(**values))
+
+    async def delete(self, thread_id: str) -> None:
+        async with self._database.writer.begin() as connection:
+            await connection.execute(delete(run_logs).where(run_logs.c.thread_id == thread_id))
+            await connection.execute(delete(runs).where(runs.c.thread_id == thread_id))
+            await connection.execute(delete(chat_history).where(chat_history.c.session_id == thread_id))
+            await connection.execute(delete(threads).where(threads.c.thread_id == thread_id))
+        # Deleted text is overwritten in the file (secure_delete) but may still stand in the write-ahead log.
+        async with self._database.writer.connect() as connection:
+            await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+class SqlRuns:
+    """The `Runs` port."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, run: Run) -> None:
+        async with self._database.writer.begin() as connection:
+            await connection.execute(insert(runs).values(**asdict(run)))
+
+    async def get(self, run_id: str) -> Run | None:
+        async with self._database.reader.connect() as connection:
+            row = (await connection.execute(select(runs).where(runs.c.run_id == run_id))).mappings().first()
+        return Run(**row) if row else None
+
+    async def list(self, *, thread_id: str | None = None, status: Collection[RunStatus] = ()) -> list[Run]:
+        query = select(runs).order_by(runs.c.created_at, runs.c.run_id)
+        if thread_id is not None:
+            query = query.where(runs.c.thread_id == thread_id)
+        if status:
+            query = query.where(runs.c.status.in_(status))
+        async with self._database.reader.connect() as connection:
+            return [Run(**row) for row in (await connection.execute(query)).mappings()]
+
+    async def start(self, run_id: str, *, attempt: int) -> None:
+        async with self._database.writer.begin() as connection:
+            await connection.execute(
+                update(runs).where(runs.c.run_id == run_id).values(status="running", attempt=attempt)
+            )
+
+    async def finish(self, run: Run, *, turn: Turn | None, log: Sequence[Event]) -> None:
+        async with self._database.writer.begin() as connection:
+            await connection.execute(
+                update(runs)
+                .where(runs.c.run_id == run.run_id)
+                .values(status=run.status, ended_at=run.ended_at, error=run.error)
+            )
+            await connection.execute(
+                update(threads).where(threads.c.thread_id == run.thread_id).values(updated_at=run.ended_at)
+            )
+            archived = {"run_id": run.run_id, "thread_id": run.thread_id, "events": pack(log)}
+            statement = upsert(run_logs).values(**archived)
+            await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["run_id"], set_={"events": statement.excluded.events}
+                )
+            )
+            if turn is not None:
+                await _keep(connection, turn)
+
+
+class SqlTurns:
+    """The `Turns` port: `chat_history`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self, session_id: str, *, limit: int, before: int | None = None) -> list[Turn]:
+        query = select(chat_history).where(chat_history.c.session_id == session_id)
+        if before is not None:
+            query = query.where(chat_history.c.id < before)
+        query = query.order_by(chat_history.c.id.desc()).limit(limit)
+        async with self._database.reader.connect() as connection:
+            return [Turn(**row) for row in (await connection.execute(query)).mappings()]
+
+    async def get(self, session_id: str, turn_id: str) -> Turn | None:
+        query = select(chat_history).where(chat_history.c.session_id == session_id, turn_id_of() == turn_id)
+        async with self._database.reader.connect() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return Turn(**row) if row else None
+
+    async def count(self, session_ids: Sequence[str]) -> dict[str, int]:
+        query = (
+            select(chat_history.c.session_id, func.count())
+            .where(chat_history.c.session_id.in_(session_ids))
+            .group_by(chat_history.c.session_id)
+        )
+        async with self._database.reader.connect() as connection:
+            return {session_id: count for session_id, count in await connection.execute(query)}
+
+
+class SqlArchive:
+    """The `Archive` port: each finished run's log as one compressed value."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self, run_id: str) -> list[Event] | None:
+        async with self._database.reader.connect() as connection:
+            packed = (
+                await connection.execute(select(run_logs.c.events).where(run_logs.c.run_id == run_id))
+            ).scalar()
+        return None if packed is None else unpack(packed)
+
+
+def pack(events: Sequence[Event]) -> bytes:
+    """Events as compressed JSON: a list of `[id, type, ns, data, at]`."""
+    return zlib.compress(orjson.dumps([(e.id, e.type, e.ns, e.data, e.at) for e in events]), level=3)
+
+
+def unpack(packed: bytes) -> list[Event]:
+    return [Event(id, type_, tuple(ns), data, at) for id, type_, ns, data, at in orjson.loads(zlib.decompress(packed))]
+
+
+async def _keep(connection: AsyncConnection, turn: Turn) -> None:
+    """Write the turn's row; a resumed turn already has one."""
+    values = {name: value for name, value in asdict(turn).items() if name not in ("id", "created_at")}
+    changed = await connection.execute(
+        update(chat_history)
+        .where(turn_id_of() == turn.extra_metadata["turn_id"], chat_history.c.session_id == turn.session_id)
+        .values(**values)
+    )
+    if changed.rowcount == 0:
+        await connection.execute(insert(chat_history).values(**values, created_at=turn.created_at))

@@ -1,0 +1,99 @@
+"""The tables of the history database. Checkpoints are LangGraph's own tables in a file of their own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    func,
+)
+
+metadata = MetaData()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A DATETIME that is UTC in the file and aware in Python."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC).replace(tzinfo=None) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value else None
+
+
+chat_history = Table(
+    "chat_history",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("session_id", String(100)),
+    Column("user_message", Text),
+    Column("assistant_message", Text),
+    Column("tools_used", JSON),
+    Column("model_used", String(100)),
+    Column("tokens_used", Integer),
+    Column("cost", Float),
+    Column("created_at", UtcDateTime),
+    Column("extra_metadata", JSON),
+)
+
+
+def turn_id_of(table: Table = chat_history) -> Any:
+    """The turn a row of `chat_history` belongs to: what makes writing it twice harmless."""
+    return func.json_extract(table.c.extra_metadata, "$.turn_id")
+
+
+Index("chat_history_by_session", chat_history.c.session_id, chat_history.c.id)
+
+threads = Table(
+    "threads",
+    metadata,
+    Column("thread_id", String(36), primary_key=True),
+    Column("owner", String(100), nullable=False),
+    Column("title", Text),
+    Column("metadata", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index("threads_by_owner", "owner", "updated_at", "thread_id"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("thread_id", String(36), nullable=False),
+    Column("graph_id", String(100), nullable=False),
+    Column("turn_id", String(36), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("kwargs", JSON, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("error", JSON),
+    Index("runs_by_thread", "thread_id", "created_at"),
+    Index("runs_by_status", "status", "created_at"),
+)
+
+run_logs = Table(
+    "run_logs",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("thread_id", String(36), nullable=False, index=True),
+    Column("events", LargeBinary, nullable=False),
+)
