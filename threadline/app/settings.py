@@ -17,7 +17,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
 class Settings(BaseSettings):
-    """One attribute per setting; the environment name is `THREADLINE_` + its upper-case name unless an alias says else."""
+    """One attribute per setting. Its environment name is `THREADLINE_` and its own in capitals, or its alias."""
 
     model_config = SettingsConfigDict(
         env_prefix="THREADLINE_",
@@ -113,9 +113,7 @@ class Settings(BaseSettings):
     run_timeout: float = Field(600, gt=0, description="Seconds a run may take before it ends as `timeout`.")
     heartbeat: float = Field(15, gt=0, description="Seconds between the comments that keep an idle stream open.")
 
-    @field_validator(
-        "api_keys", "fallback_models", "search_providers", "cors_origins", mode="before"
-    )
+    @field_validator("api_keys", "fallback_models", "search_providers", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value

@@ -16,8 +16,8 @@ EventType = Literal["run", "messages", "tasks", "custom", "checkpoints", "interr
 - `checkpoints` `{checkpoint_id, parent_id, step, source, next}`: a checkpoint by id, never by value
 - `interrupt`   `{id, value}`: the graph asks and waits
 - `message`     the run's final message, whole
-- `end`         `{status, error, usage, cost, checkpoint_id, ms}`, the last line; `error` is `{kind, message, retryable}`
-                or null
+- `end`         `{status, error, usage, cost, checkpoint_id, ms}`, the last line; `error` is null or
+                `{kind, message, retryable}`
 """
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from threadline.domain.events import Event, EventType
@@ -21,17 +20,15 @@ class Threads(Protocol):
         """At most `limit` threads of `owner` that come after thread `before` in the order."""
         ...
 
-    async def touch(self, thread_id: str, *, at: datetime, title: str | None = None) -> None:
-        """Set `updated_at`; set the title if it has none yet."""
-        ...
-
     async def delete(self, thread_id: str) -> None:
         """Delete the thread with its runs, turns and archived logs."""
         ...
 
 
 class Runs(Protocol):
-    async def create(self, run: Run) -> None: ...
+    async def create(self, run: Run, *, title: str | None = None) -> None:
+        """Keep a new run; its thread was used now and, if it has no title yet, gets this one."""
+        ...
 
     async def get(self, run_id: str) -> Run | None: ...
 
@@ -67,7 +64,7 @@ class Archive(Protocol):
 class LiveLog(Protocol):
     """Where a running run's log survives the process. Append in batches; order is the caller's."""
 
-    async def extend(self, batches: dict[str, Sequence[Event]]) -> None:
+    async def extend(self, batches: Mapping[str, Sequence[Event]]) -> None:
         """Append to each run's stream."""
         ...
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -48,13 +47,6 @@ class SqlThreads:
         async with self._database.reader.connect() as connection:
             return [Thread(**row) for row in (await connection.execute(query)).mappings()]
 
-    async def touch(self, thread_id: str, *, at: datetime, title: str | None = None) -> None:
-        values: dict[str, Any] = {"updated_at": at}
-        if title is not None:
-            values["title"] = func.coalesce(threads.c.title, title)
-        async with self._database.writer.begin() as connection:
-            await connection.execute(update(threads).where(threads.c.thread_id == thread_id).values(**values))
-
     async def delete(self, thread_id: str) -> None:
         async with self._database.writer.begin() as connection:
             await connection.execute(delete(run_logs).where(run_logs.c.thread_id == thread_id))
@@ -72,9 +64,13 @@ class SqlRuns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, run: Run) -> None:
+    async def create(self, run: Run, *, title: str | None = None) -> None:
+        used: dict[str, Any] = {"updated_at": run.created_at}
+        if title is not None:
+            used["title"] = func.coalesce(threads.c.title, title)
         async with self._database.writer.begin() as connection:
             await connection.execute(insert(runs).values(**asdict(run)))
+            await connection.execute(update(threads).where(threads.c.thread_id == run.thread_id).values(**used))
 
     async def get(self, run_id: str) -> Run | None:
         async with self._database.reader.connect() as connection:
@@ -109,9 +105,7 @@ class SqlRuns:
             archived = {"run_id": run.run_id, "thread_id": run.thread_id, "events": pack(log)}
             statement = upsert(run_logs).values(**archived)
             await connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["run_id"], set_={"events": statement.excluded.events}
-                )
+                statement.on_conflict_do_update(index_elements=["run_id"], set_={"events": statement.excluded.events})
             )
             if turn is not None:
                 await _keep(connection, turn)
@@ -144,7 +138,7 @@ class SqlTurns:
             .group_by(chat_history.c.session_id)
         )
         async with self._database.reader.connect() as connection:
-            return {session_id: count for session_id, count in await connection.execute(query)}
+            return dict((await connection.execute(query)).tuples().all())
 
 
 class SqlArchive:
@@ -155,9 +149,7 @@ class SqlArchive:
 
     async def read(self, run_id: str) -> list[Event] | None:
         async with self._database.reader.connect() as connection:
-            packed = (
-                await connection.execute(select(run_logs.c.events).where(run_logs.c.run_id == run_id))
-            ).scalar()
+            packed = (await connection.execute(select(run_logs.c.events).where(run_logs.c.run_id == run_id))).scalar()
         return None if packed is None else unpack(packed)
 
 

@@ -1,0 +1,66 @@
+"""What routes work with: the services, and who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request
+
+from threadline.domain.ports import Turns
+from threadline.domain.records import Caller
+from threadline.services.auth import Keys
+from threadline.services.checkpoints import Checkpoints
+from threadline.services.limits import RateLimit
+from threadline.services.metrics import Metrics
+from threadline.services.replay import Replay
+from threadline.services.runs import Runs
+from threadline.services.sessions import Sessions
+from threadline.services.threads import Threads
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything the routes may call, and the few values they need. Built by `threadline.app.wiring`.
+
+    `checks` gives a name and a check for everything `/ready` looks at; a check raises what is wrong.
+    """
+
+    runs: Runs
+    threads: Threads
+    sessions: Sessions
+    checkpoints: Checkpoints
+    replay: Replay
+    turns: Turns
+    keys: Keys
+    rate_limit: RateLimit | None
+    metrics: Metrics
+    checks: dict[str, Callable[[], Awaitable[None]]]
+    info: dict[str, Any]
+    heartbeat: float
+    max_message_chars: int
+
+
+def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller  # set by `api.gate`, which no request gets round
+    return caller
+
+
+Asking = Annotated[Caller, Depends(_caller)]
+Using = Annotated[Context, Depends(_context)]
+Limit = Annotated[int, Query(ge=1, le=500, description="How many items to list.")]
+
+
+def page(items: list[Any], *, limit: int, cursor: Callable[[Any], Any]) -> dict[str, Any]:
+    """A list's answer: at most `limit` items, and in `next` what to pass as `before` for more, or null.
+
+    `items` must have been asked for with one more than `limit`.
+    """
+    shown = items[:limit]
+    return {"items": shown, "next": cursor(shown[-1]) if len(items) > limit else None}

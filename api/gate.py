@@ -1,0 +1,89 @@
+"""The gate every request passes: how large it may be, who asks, how often. Plain ASGI, so streams pass unbuffered."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import of_error, problem
+from threadline.domain.errors import ThreadlineError
+from threadline.services.auth import LOCAL, Keys
+from threadline.services.limits import RateLimit
+
+OPEN = ("/ok", "/ready", "/", "/favicon.ico")
+"""Paths that need no key and count against no limit; so do those under `/static/`."""
+
+
+class Gate:
+    """Sets `request.state.caller`. `metrics_public` opens /metrics too."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys,
+        rate_limit: RateLimit | None,
+        max_body_bytes: int,
+        metrics_public: bool,
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._rate_limit = rate_limit
+        self._max_body_bytes = max_body_bytes
+        self._open = (*OPEN, "/metrics") if metrics_public else OPEN
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if int(headers.get("content-length") or 0) > self._max_body_bytes:
+            refusal = problem(413, self._too_large(), kind="limited")
+            await refusal(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["caller"] = LOCAL
+        allowance: dict[str, str] = {}
+        path: str = scope["path"]
+        guarded = not (path in self._open or path.startswith("/static/") or scope["method"] == "OPTIONS")
+        try:
+            if guarded or _shown(headers):
+                state["caller"] = self._keys.caller(_shown(headers))
+            if guarded and self._rate_limit is not None:
+                allowance = (await self._rate_limit.take(state["caller"])).headers()
+        except ThreadlineError as error:
+            if guarded:
+                await of_error(error)(scope, receive, send)
+                return
+        state["known"] = self._keys.required is False or state["caller"] is not LOCAL
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(allowance)
+            await send(message)
+
+        await self._app(scope, self._measured(receive), answer)
+
+    def _measured(self, receive: Receive) -> Receive:
+        """`receive` for bodies that do not say how long they are."""
+        seen = 0
+
+        async def measured() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max_body_bytes:
+                raise HTTPException(413, self._too_large())
+            return message
+
+        return measured
+
+    def _too_large(self) -> str:
+        return f"The body is larger than {self._max_body_bytes} bytes."
+
+
+def _shown(headers: Headers) -> str | None:
+    """The key in `Authorization: Bearer …` or `x-api-key`."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" and key.strip() else headers.get("x-api-key")

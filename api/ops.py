@@ -1,0 +1,54 @@
+"""For operators and probes: alive, ready, what this is, what it counts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from api.context import Using
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(tags=["ops"])
+
+READY_SECONDS = 2.0
+
+
+@router.get("/ok", summary="The process answers")
+async def ok() -> dict[str, bool]:
+    return {"ok": True}
+
+
+@router.get("/ready", summary="Redis and the history answer")
+async def ready(request: Request, context: Using) -> JSONResponse:
+    checks = {name: await _passes(name, check) for name, check in context.checks.items()}
+    all_well = all(checks.values())
+    body: dict[str, Any] = {"ready": all_well}
+    if request.state.known:  # a stranger learns the status alone
+        body["checks"] = {name: "ok" if well else "away" for name, well in checks.items()}
+    return JSONResponse(body, 200 if all_well else 503)
+
+
+async def _passes(name: str, check: Any) -> bool:
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await check()
+    except Exception as error:
+        log.warning("not_ready", check=name, error=type(error).__name__)
+        return False
+    return True
+
+
+@router.get("/info", summary="What this service is and serves")
+async def info(context: Using) -> dict[str, Any]:
+    return context.info
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(context: Using) -> Response:
+    return Response(context.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,95 @@
+"""The one map from error kinds to HTTP, and the one body every error has (RFC 9457 problem JSON)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from threadline.domain.errors import (
+    Conflict,
+    Denied,
+    Invalid,
+    Limited,
+    Missing,
+    ModelFault,
+    ThreadlineError,
+    Unavailable,
+)
+
+log = structlog.get_logger(__name__)
+
+STATUS: dict[type[ThreadlineError], HTTPStatus] = {
+    Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Denied: HTTPStatus.UNAUTHORIZED,
+    Missing: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    Limited: HTTPStatus.TOO_MANY_REQUESTS,
+    ModelFault: HTTPStatus.BAD_GATEWAY,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    ThreadlineError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+RUN_STATUS: dict[str, HTTPStatus] = {
+    "timeout": HTTPStatus.GATEWAY_TIMEOUT,
+    "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    **dict.fromkeys(ModelFault.KINDS, HTTPStatus.BAD_GATEWAY),
+}
+"""For the error that ended a run, by its kind; any other is the service's own."""
+
+
+def problem(status: int, detail: str, *, kind: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, "kind": kind}
+    return JSONResponse(body, status, media_type="application/problem+json", headers=headers)
+
+
+def of_error(error: ThreadlineError) -> JSONResponse:
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    headers = {}
+    if isinstance(error, Denied):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Limited) and error.retry_after is not None:
+        headers["Retry-After"] = str(int(error.retry_after))
+    return problem(status, error.message, kind=error.kind, headers=headers)
+
+
+def of_run(error: dict[str, Any]) -> JSONResponse:
+    """For a run that ended in `error`, where the answer is not a stream."""
+    status = RUN_STATUS.get(error["kind"], HTTPStatus.INTERNAL_SERVER_ERROR)
+    return problem(status, error["message"], kind=error["kind"])
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem."""
+
+    @app.exception_handler(ThreadlineError)
+    async def _known(request: Request, error: ThreadlineError) -> JSONResponse:
+        return of_error(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return problem(422, "; ".join(_reason(item) for item in error.errors()), kind="invalid")
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        kind = "missing" if error.status_code == 404 else "invalid"
+        return problem(error.status_code, str(error.detail), kind=kind, headers=dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def _bug(request: Request, error: Exception) -> JSONResponse:
+        log.error("request_failed", path=request.url.path, exc_info=error)
+        return problem(500, "The service failed on this request. Its log says why.", kind="internal")
+
+
+def _reason(item: dict[str, Any]) -> str:
+    """One complaint of the validator as `field: reason`, without the value complained of."""
+    if item["type"] == "json_invalid":
+        return "the body is not valid JSON"
+    where = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path", "header"))
+    reason = item["msg"].removeprefix("Value error, ")
+    return f"{where}: {reason}" if where else reason

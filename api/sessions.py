@@ -1,0 +1,129 @@
+"""Sessions: list, read, delete; their history, checkpoints and replay."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Self
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from api.context import Asking, Context, Limit, Using, page
+from api.streams import respond, run_stream
+from api.wire import chat
+from threadline.services.checkpoints import Place
+from threadline.services.runs import StartRun
+
+router = APIRouter(prefix="/sessions", tags=["sessions"])
+
+
+@router.get("", summary="Every session, the last used first")
+async def sessions(
+    caller: Asking,
+    context: Using,
+    limit: Limit = 50,
+    before: Annotated[str | None, Query(description="A session_id: list those used before it.")] = None,
+) -> dict[str, Any]:
+    threads = await context.threads.list(caller, limit=limit + 1, before=before)
+    ids = [thread.thread_id for thread in threads]
+    live, turns = await context.sessions.live(ids), await context.turns.count(ids)
+    items = [
+        {
+            "session_id": thread.thread_id,
+            "title": thread.title,
+            "created_at": thread.created_at.isoformat(),
+            "updated_at": thread.updated_at.isoformat(),
+            "status": "busy" if context.runs.busy(thread.thread_id) else "idle",
+            "live": thread.thread_id in live,
+            "turns": turns.get(thread.thread_id, 0),
+        }
+        for thread in threads
+    ]
+    return page(items, limit=limit, cursor=lambda item: item["session_id"])
+
+
+@router.get("/{session_id}", summary="The session document; an expired one is rebuilt from the history")
+async def session(session_id: str, caller: Asking, context: Using) -> dict[str, Any]:
+    return await context.sessions.document(await context.threads.check(session_id, caller))
+
+
+@router.delete("/{session_id}", status_code=204, summary="Delete every trace of the session")
+async def delete(session_id: str, caller: Asking, context: Using) -> None:
+    await context.runs.delete_thread(session_id, caller)
+
+
+@router.get("/{session_id}/history", summary="The rows of chat_history, newest first")
+async def history(
+    session_id: str,
+    caller: Asking,
+    context: Using,
+    limit: Limit = 50,
+    before: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="A row's id: list those before it.")] = None,
+) -> dict[str, Any]:
+    thread = await context.threads.check(session_id, caller)
+    turns = await context.turns.list(thread.thread_id, limit=limit + 1, before=before)
+    items = [{**asdict(turn), "created_at": turn.created_at.isoformat()} for turn in turns]
+    return page(items, limit=limit, cursor=lambda item: item["id"])
+
+
+@router.get("/{session_id}/checkpoints", summary="Every step of the session, newest first")
+async def checkpoints(
+    session_id: str,
+    caller: Asking,
+    context: Using,
+    limit: Limit = 50,
+    before: Annotated[str | None, Query(description="A checkpoint_id: list those before it.")] = None,
+) -> dict[str, Any]:
+    thread = await context.threads.check(session_id, caller)
+    items = await context.checkpoints.history(thread, limit=limit + 1, before=before)
+    return page(items, limit=limit, cursor=lambda item: item["checkpoint_id"])
+
+
+@router.get("/{session_id}/checkpoints/{checkpoint_id}", summary="One step with its whole state")
+async def checkpoint(session_id: str, checkpoint_id: str, caller: Asking, context: Using) -> dict[str, Any]:
+    thread = await context.threads.check(session_id, caller)
+    return await context.checkpoints.get(thread, checkpoint_id)
+
+
+class ReplayBody(BaseModel):
+    """`recorded` plays what came after the checkpoint, `rerun` executes it again on a new branch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint_id: str | None = Field(None, description="Where to start. Without it, recorded plays all.")
+    mode: Literal["recorded", "rerun"]
+
+    @model_validator(mode="after")
+    def _rerun_from_somewhere(self) -> Self:
+        if self.mode == "rerun" and self.checkpoint_id is None:
+            raise ValueError("rerun needs a checkpoint_id")
+        return self
+
+
+@router.post(
+    "/{session_id}/replay",
+    summary="Play the session again as it was, or execute it again from a checkpoint",
+    response_class=Response,
+    responses={200: {"content": {"text/event-stream": {}}}},
+)
+async def replay(session_id: str, body: ReplayBody, caller: Asking, context: Using) -> Response:
+    if body.mode == "rerun":
+        return run_stream(
+            context,
+            await context.runs.start(StartRun(caller, thread_id=session_id, checkpoint_id=body.checkpoint_id)),
+        )
+    thread = await context.threads.check(session_id, caller)
+    branch = await context.replay.plan(thread, body.checkpoint_id)
+    return respond(context, _played(context, branch, body.checkpoint_id), headers={})
+
+
+async def _played(context: Context, branch: list[Place], checkpoint_id: str | None) -> AsyncIterator[bytes]:
+    id = 0
+    async for run_id, event in context.replay.play(branch, checkpoint_id):
+        encoded = chat.encode_replayed(event, run_id=run_id, id=id + 1)
+        if encoded is not None:
+            id += 1
+            yield encoded
+    yield chat.encode_replay_done(id + 1)

@@ -1,0 +1,58 @@
+"""The entry that `langgraph.json` names: the built-in agent, compiled without a checkpointer.
+
+Models and tools open once per event loop at the first call; importing this module starts nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from weakref import WeakKeyDictionary
+
+from langgraph.graph.state import CompiledStateGraph
+
+from graph.build import build
+from graph.state import State
+from threadline.app.wiring import agent_kit
+from tools.catalog import ToolConfig, open_toolbox
+
+Agent = CompiledStateGraph[State, None, State, State]
+
+_compiled: WeakKeyDictionary[asyncio.AbstractEventLoop, Agent] = WeakKeyDictionary()
+
+
+async def agent() -> Agent:
+    """The agent for the running event loop. The server that runs it brings the checkpointer."""
+    loop = asyncio.get_running_loop()
+    if loop not in _compiled:
+        _compiled[loop] = await asyncio.to_thread(_compile, loop)
+    return _compiled[loop]
+
+
+def _compile(loop: asyncio.AbstractEventLoop) -> Agent:
+    kit = agent_kit(loop)
+    settings = kit.settings
+    toolbox = open_toolbox(
+        ToolConfig(
+            timeout=settings.tool_timeout,
+            cache_size=settings.tool_cache_size,
+            cache_ttl=settings.tool_cache_ttl,
+            weather_url=settings.weather_url,
+            geocoding_url=settings.geocoding_url,
+            wikipedia_url=settings.wikipedia_url,
+            tavily_url=settings.tavily_url,
+            tavily_api_key=settings.tavily_api_key,
+            brave_url=settings.brave_url,
+            brave_api_key=settings.brave_api_key,
+            searxng_url=settings.searxng_url,
+            search_providers=settings.search_providers,
+        ),
+        http=kit.http,
+    )
+    models = kit.models
+    return build(
+        chat=models.chat,
+        analysis=models.analysis,
+        specs=toolbox.specs(),
+        call_tool=toolbox.call,
+        window=settings.window,
+    ).compile()

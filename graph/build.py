@@ -1,0 +1,41 @@
+"""The graph: its nodes and edges in one readable list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langgraph.graph import END, START, StateGraph
+
+from graph import prompts, routes
+from graph.nodes.analyze_intent import analyze_intent
+from graph.nodes.execute_tools import CallTool, execute_tools
+from graph.nodes.respond import respond
+from graph.state import State
+
+
+def build(
+    *,
+    chat: BaseChatModel,
+    analysis: BaseChatModel,
+    specs: Sequence[Mapping[str, Any]],
+    call_tool: CallTool,
+    window: int,
+) -> StateGraph[State]:
+    """The agent, not yet compiled. `specs` describes the tools that `call_tool` calls; `window` is in messages."""
+    analyze_prompt, respond_prompt = prompts.load("analyze_intent"), prompts.load("respond")
+
+    graph = StateGraph(State)
+    graph.add_node(
+        "analyze_intent", partial(analyze_intent, model=analysis, prompt=analyze_prompt, specs=specs, size=window)
+    )
+    graph.add_node("execute_tools", partial(execute_tools, call_tool=call_tool))
+    graph.add_node("respond", partial(respond, model=chat, prompt=respond_prompt, specs=specs, size=window))
+
+    graph.add_edge(START, "analyze_intent")
+    graph.add_conditional_edges("analyze_intent", routes.after_analysis)
+    graph.add_conditional_edges("execute_tools", routes.after_tools)
+    graph.add_edge("respond", END)
+    return graph

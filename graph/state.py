@@ -1,0 +1,44 @@
+"""The agent's state: the conversation, and what was understood of its last message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, TypedDict
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall
+from langgraph.graph.message import add_messages
+
+
+class Understanding(TypedDict):
+    """`kind` is one of `graph.intent.Kind`, `confidence` is 0 to 1, `language` an ISO 639-1 code."""
+
+    kind: str
+    confidence: float
+    language: str
+    needs_more: bool
+
+
+class State(TypedDict, total=False):
+    messages: Annotated[list[AnyMessage], add_messages]
+    intent: Understanding
+
+
+class Update(State):
+    """What a node changed."""
+
+
+def this_turn(messages: Sequence[AnyMessage]) -> Sequence[AnyMessage]:
+    """The last human message and everything after it."""
+    starts = [index for index, message in enumerate(messages) if isinstance(message, HumanMessage)]
+    return messages[starts[-1] :] if starts else messages
+
+
+def calls_made(messages: Sequence[AnyMessage]) -> list[ToolCall]:
+    """Every tool call asked for since the last human message."""
+    return [call for message in this_turn(messages) if isinstance(message, AIMessage) for call in message.tool_calls]
+
+
+def open_calls(messages: Sequence[AnyMessage]) -> list[ToolCall]:
+    """The calls of the last message, which nothing has answered yet."""
+    last = messages[-1] if messages else None
+    return last.tool_calls if isinstance(last, AIMessage) else []

@@ -1,0 +1,140 @@
+"""A real Chromium, and the services the page is tried against.
+
+Without `THREADLINE_TEST_URL` the page's specs run against the stub of the API; with it, against the service at that
+address. Tests of what only a script can bring about (a broken model, hostile text) always use the stub.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import uvicorn
+from fastapi import FastAPI
+from playwright.async_api import Browser, Error, Page, async_playwright
+
+from tests.stubs.chat_service import create_service
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+]
+SHOTS = Path(__file__).parents[2] / "test-artifacts"
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """Serve an application on a port the system picks, in a thread of its own."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    ready = threading.Event()
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready.set()
+
+    server = Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    assert ready.wait(10), "the stub did not start"
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[FastAPI], str]]:
+    """Serve a stub that only this test uses."""
+    with ExitStack() as stack:
+        yield lambda app: stack.enter_context(served(app))
+
+
+@pytest.fixture
+def stub_url(serve: Callable[[FastAPI], str]) -> str:
+    return serve(create_service())
+
+
+@pytest.fixture
+def base_url(request: pytest.FixtureRequest) -> str:
+    """The service under test. Override this fixture, or set the variable, to try the page against the real one."""
+    given = os.environ.get("THREADLINE_TEST_URL")
+    return given.rstrip("/") if given else str(request.getfixturevalue("stub_url"))
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: the page is not tried in a browser")
+    async with async_playwright() as playwright:
+        try:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        except Error as error:
+            pytest.skip(f"Chromium does not start: {error.message.splitlines()[0]}")
+        yield browser
+        await browser.close()
+
+
+class Watch:
+    """What a page did that it should not: errors on its console, requests that leave the machine."""
+
+    def __init__(self, page: Page) -> None:
+        self.errors: list[str] = []
+        self.outside: list[str] = []
+        page.on("console", lambda message: message.type in ("error", "warning") and self.errors.append(message.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: local(request.url) or self.outside.append(request.url))
+
+    def allow(self, text: str) -> None:
+        """Forget the errors a test brings about on purpose."""
+        self.errors = [error for error in self.errors if text not in error]
+
+
+def local(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1:", "http://localhost:"))
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_page(browser: Browser) -> AsyncIterator[Callable[..., object]]:
+    """Open the page in a fresh browser profile; at the end no error may be left, nor a request to anywhere else."""
+    watched: list[tuple[Page, Watch]] = []
+
+    async def open_page(
+        url: str, *, width: int = 1280, dark: bool = False, locale: str = "en-US", script: str = ""
+    ) -> Page:
+        context = await browser.new_context(
+            viewport={"width": width, "height": 844 if width < 600 else 800},
+            color_scheme="dark" if dark else "light",
+            locale=locale,
+        )
+        context.set_default_timeout(10_000)
+        page = await context.new_page()
+        if script:
+            await page.add_init_script(script)
+        watch = Watch(page)
+        watched.append((page, watch))
+        page.watch = watch
+        await page.goto(url)
+        return page
+
+    yield open_page
+    for page, watch in watched:
+        await page.context.close()
+        assert watch.errors == []
+        assert watch.outside == []

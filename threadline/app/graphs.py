@@ -1,0 +1,115 @@
+"""Reads langgraph.json and loads the graphs it names: somebody's project, ours among them."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import StateGraph
+from langgraph.pregel import Pregel
+
+from threadline.domain.errors import Invalid
+from threadline.services.graphs import Graph, OpenGraph
+
+DEFAULT = "agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A langgraph.json: its folder, and each graph's exported object."""
+
+    root: Path
+    graphs: dict[str, Any]
+
+    @property
+    def default(self) -> str:
+        """The graph that /chat runs: `agent`, or else the first one named."""
+        return DEFAULT if DEFAULT in self.graphs else next(iter(self.graphs))
+
+
+def load_project(config: Path) -> Project:
+    """Import every graph of a langgraph.json. Raises Invalid, saying what is wrong and where."""
+    try:
+        content = orjson.loads(config.read_bytes())
+    except OSError as error:
+        raise Invalid(f"{config} cannot be read: {error.strerror}.") from error
+    except orjson.JSONDecodeError as error:
+        raise Invalid(f"{config} is not valid JSON: {error}.") from error
+    named = content.get("graphs") if isinstance(content, dict) else None
+    if not isinstance(named, dict) or not named:
+        raise Invalid(f'{config} names no graphs: it needs "graphs": {{"name": "./file.py:object"}}.')
+    root = config.resolve().parent
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    return Project(root, {graph_id: _load(graph_id, entry, root) for graph_id, entry in named.items()})
+
+
+def opener(exported: Any, saver: BaseCheckpointSaver[Any]) -> OpenGraph:
+    """How to open an exported graph, or a factory of one in any form LangGraph knows, with our saver."""
+    bound: tuple[Graph, Graph] | None = None
+
+    @asynccontextmanager
+    async def open_graph(config: RunnableConfig) -> AsyncIterator[Graph]:
+        nonlocal bound
+        async with _made(exported, config) as made:
+            graph = made.compile() if isinstance(made, StateGraph) else made
+            if bound is None or bound[0] is not graph:
+                bound = (graph, graph.copy(update={"checkpointer": saver}))
+            yield bound[1]
+
+    return open_graph
+
+
+def _load(graph_id: str, entry: Any, root: Path) -> Any:
+    spelled = entry.get("path") if isinstance(entry, dict) else entry
+    path, _, name = spelled.rpartition(":") if isinstance(spelled, str) else ("", "", "")
+    if not path or not name:
+        raise Invalid(f'Graph {graph_id}: write it as "./file.py:object", not {spelled!r}.')
+    file = root / path
+    if not file.is_file():
+        raise Invalid(f"Graph {graph_id}: there is no file {file}.")
+    module_name = f"threadline_project_{graph_id}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise Invalid(f"Graph {graph_id}: {file} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise Invalid(f"Graph {graph_id}: importing {file} failed: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        raise Invalid(f"Graph {graph_id}: {file} has no {name}.")
+    exported = getattr(module, name)
+    if not isinstance(exported, StateGraph | Pregel) and not callable(exported):
+        raise Invalid(f"Graph {graph_id}: {name} in {file} is neither a graph nor a function that makes one.")
+    return exported
+
+
+@asynccontextmanager
+async def _made(exported: Any, config: RunnableConfig) -> AsyncIterator[Any]:
+    """What an exported object comes to. A factory may take the config, be async, or give a context manager."""
+    if isinstance(exported, StateGraph | Pregel):
+        yield exported
+        return
+    takes_config = bool(inspect.signature(exported).parameters)
+    made = exported(config) if takes_config else exported()
+    if inspect.isawaitable(made):
+        made = await made
+    if isinstance(made, AbstractAsyncContextManager):
+        async with made as graph:
+            yield graph
+    elif isinstance(made, AbstractContextManager):
+        with made as graph:
+            yield graph
+    else:
+        yield made

@@ -1,0 +1,121 @@
+"""The web application, and the process that serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from api import chat, ops, page, problems, runs, sessions
+from api.context import Context
+from api.gate import Gate
+from threadline import __version__
+from threadline.app.logs import configure
+from threadline.app.settings import Settings
+from threadline.app.wiring import open_services
+from threadline.domain.errors import Conflict, Denied
+
+STOP_SECONDS = 3
+"""How long open requests may take to end when the service stops."""
+
+
+def create_app(context: Context, settings: Settings) -> FastAPI:
+    """The application over services that are already open."""
+    app = FastAPI(title="Threadline", version=__version__, redoc_url=None)
+    app.state.context = context
+    for router in (chat.router, sessions.router, runs.router, ops.router):
+        app.include_router(router)
+    page.install(app)
+    problems.install(app)
+    app.add_middleware(
+        Gate,
+        keys=context.keys,
+        rate_limit=context.rate_limit,
+        max_body_bytes=settings.max_body_bytes,
+        metrics_public=settings.metrics_public,
+    )
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Location", "Content-Location", "RateLimit", "RateLimit-Policy", "Retry-After"],
+        )
+    return app
+
+
+async def run(settings: Settings) -> None:
+    """Serve until told to stop. Raises ThreadlineError with words for who starts the service."""
+    _check_exposure(settings)
+    listener = listen(settings.host, settings.port)
+    with listener:
+        async with open_services(settings) as context:
+            server = Server(create_app(context, settings))
+            print(f"Threadline is ready: http://{_shown_address(listener)}", flush=True)
+            await server.serve(sockets=[listener])
+
+
+def serve(settings: Settings) -> None:
+    """Serve in the foreground; Ctrl-C or SIGTERM stops cleanly."""
+    configure(level=settings.log_level, format=settings.log_format)
+    asyncio.run(run(settings))
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, told all it needs to know about the app; stops by `should_exit`."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=STOP_SECONDS,
+            )
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, taken before anything else starts. Raises Conflict if the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise Conflict(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Is another service there? Choose one with --port."
+        ) from error
+    return listener
+
+
+def _shown_address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check_exposure(settings: Settings) -> None:
+    if settings.api_keys or settings.insecure or _is_loopback(settings.host):
+        return
+    raise Denied(
+        f"Without THREADLINE_API_KEYS anybody who reaches {settings.host} could use this service. "
+        "Set keys, or say --insecure if that is what you want."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,213 @@
+"""Builds everything from the settings, once, and closes it in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import httpx
+import structlog
+from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from redis.asyncio import Redis
+
+from api.context import Context
+from threadline import __version__
+from threadline.app.graphs import load_project, opener
+from threadline.app.settings import Settings
+from threadline.domain import ports
+from threadline.domain.errors import Unavailable
+from threadline.services.auth import Keys
+from threadline.services.checkpoints import Checkpoints
+from threadline.services.limits import RateLimit
+from threadline.services.metrics import Metrics
+from threadline.services.models import ModelConfig, Models, open_models
+from threadline.services.replay import Replay
+from threadline.services.runner import Runner
+from threadline.services.runs import Runs
+from threadline.services.sessions import Sessions
+from threadline.services.threads import Threads
+from threadline.storage.breaker import Breaker
+from threadline.storage.checkpoints import open_saver
+from threadline.storage.database import open_database
+from threadline.storage.datadir import open_data_dir
+from threadline.storage.embedded import available, check_redis, embedded_redis
+from threadline.storage.event_log import TieredEventLog
+from threadline.storage.memory_live import MemoryLiveLog, MemoryLiveSessions
+from threadline.storage.records import SqlArchive, SqlRuns, SqlThreads, SqlTurns
+from threadline.storage.redis_live import RedisLiveLog, RedisLiveSessions, open_redis
+
+log = structlog.get_logger(__name__)
+
+USER_AGENT = f"Threadline/{__version__}"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentKit:
+    """What the built-in agent is built from."""
+
+    settings: Settings
+    models: Models
+    http: httpx.AsyncClient
+
+
+_kits: WeakKeyDictionary[asyncio.AbstractEventLoop, AgentKit] = WeakKeyDictionary()
+
+
+def agent_kit(loop: asyncio.AbstractEventLoop) -> AgentKit:
+    """The loop's kit: the one its service opened, or a new one from the environment where another server runs the
+    agent. Blocks for some milliseconds while it loads certificates."""
+    if loop not in _kits:
+        _kits[loop] = _make_kit(Settings())
+    return _kits[loop]
+
+
+def _make_kit(settings: Settings) -> AgentKit:
+    config = ModelConfig(
+        openrouter_api_key=settings.openrouter_api_key,
+        openrouter_base_url=settings.openrouter_base_url,
+        openai_api_key=settings.openai_api_key,
+        openai_base_url=settings.openai_base_url,
+        model=settings.model,
+        analysis_model=settings.analysis_model,
+        fallback_models=settings.fallback_models,
+        temperature=settings.temperature,
+        timeout=settings.model_timeout,
+        retries=settings.model_retries,
+        offline_delay=settings.offline_delay,
+    )
+    http = httpx.AsyncClient(timeout=settings.tool_timeout, headers={"User-Agent": USER_AGENT})
+    return AgentKit(settings, open_models(config), http)
+
+
+@asynccontextmanager
+async def _open_kit(settings: Settings) -> AsyncIterator[AgentKit]:
+    loop = asyncio.get_running_loop()
+    kit = _kits[loop] = await asyncio.to_thread(_make_kit, settings)
+    try:
+        yield kit
+    finally:
+        del _kits[loop]
+        await kit.http.aclose()
+        await kit.models.aclose()
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Context]:
+    """The whole service, ready for requests. Raises Invalid, Conflict or Unavailable with words for who starts it."""
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(open_data_dir(settings.data_dir))
+        project = await asyncio.to_thread(load_project, settings.config)
+        redis = await _open_live(settings, stack)
+        database = await stack.enter_async_context(open_database(folder / "history.db"))
+        saver = await stack.enter_async_context(
+            open_saver(history=f"sqlite:///{folder / 'checkpoints.db'}", live=redis, ttl=settings.session_ttl)
+        )
+        kit = await stack.enter_async_context(_open_kit(settings))
+
+        metrics = Metrics()
+        runs, turns, thread_records = SqlRuns(database), SqlTurns(database), SqlThreads(database)
+        live_sessions, live_log = _live(redis, ttl=settings.session_ttl)
+        event_log = TieredEventLog(live=live_log, archive=SqlArchive(database))
+        await stack.enter_async_context(event_log.copying())
+        sessions = Sessions(live=live_sessions, threads=thread_records, turns=turns)
+        graphs = {graph_id: opener(exported, saver) for graph_id, exported in project.graphs.items()}
+        checkpoints = Checkpoints(graphs=graphs, graph_id=project.default, saver=saver)
+        runner = Runner(
+            graphs=graphs,
+            runs=runs,
+            turns=turns,
+            log=event_log,
+            sessions=sessions,
+            metrics=metrics,
+            timeout=settings.run_timeout,
+        )
+        await stack.enter_async_context(runner.open())
+        threads = Threads(thread_records)
+        service = Runs(
+            threads=threads,
+            sessions=sessions,
+            checkpoints=checkpoints,
+            runs=runs,
+            log=event_log,
+            runner=runner,
+            graph_id=project.default,
+            busy=settings.busy_session,
+        )
+        recovered = await service.recover()
+        if recovered:
+            log.info("runs_taken_up", runs=recovered)
+
+        async def live_answers() -> None:
+            if redis is not None and not await saver.check_live():
+                raise Unavailable("Redis does not answer.")
+
+        metrics.live_up.set_function(lambda: float(saver.live_ok))
+        yield Context(
+            runs=service,
+            threads=threads,
+            sessions=sessions,
+            checkpoints=checkpoints,
+            replay=Replay(checkpoints=checkpoints, log=event_log),
+            turns=turns,
+            keys=Keys(settings.api_keys),
+            rate_limit=_rate_limit(settings, redis),
+            metrics=metrics,
+            checks={"redis": live_answers, "history": database.ping},
+            info=_info(settings, kit, list(project.graphs), embedded=redis is not None and settings.redis_url is None),
+            heartbeat=settings.heartbeat,
+            max_message_chars=settings.max_message_chars,
+        )
+
+
+async def _open_live(settings: Settings, stack: AsyncExitStack) -> Redis | None:
+    """The Redis of the settings or an embedded one; None where none can be had."""
+    if settings.redis_url is not None:
+        url = settings.redis_url.get_secret_value()
+        await check_redis(url)
+    elif available():
+        url = await stack.enter_async_context(embedded_redis(settings.data_dir.expanduser().absolute()))
+    else:
+        log.warning("no_redis", hint="No embedded Redis fits this machine: live state stays in this process.")
+        return None
+    return await stack.enter_async_context(open_redis(url))
+
+
+def _live(redis: Redis | None, *, ttl: int) -> tuple[ports.LiveSessions, ports.LiveLog]:
+    if redis is None:
+        return MemoryLiveSessions(ttl=ttl), MemoryLiveLog()
+    breaker = Breaker("live sessions")
+    return RedisLiveSessions(redis, ttl=ttl, breaker=breaker), RedisLiveLog(redis, ttl=ttl, breaker=breaker)
+
+
+def _rate_limit(settings: Settings, redis: Redis | None) -> RateLimit | None:
+    if settings.rate_limit is None:
+        return None
+    storage: Storage = MemoryStorage()
+    if redis is not None:
+        storage = RedisStorage(
+            "async+redis://",
+            wrap_exceptions=True,
+            implementation="redispy",
+            connection_pool=redis.connection_pool,  # type: ignore[arg-type]  # handed on as it is
+        )
+    return RateLimit(settings.rate_limit, storage)
+
+
+def _info(settings: Settings, kit: AgentKit, graphs: list[str], *, embedded: bool) -> dict[str, Any]:
+    live = "embedded" if embedded else "redis" if settings.redis_url else "process"
+    return {
+        "name": "threadline",
+        "version": __version__,
+        "langgraph_py_version": version("langgraph"),
+        "python_version": platform.python_version(),
+        "graphs": graphs,
+        "model": {"provider": kit.models.provider, "names": list(kit.models.names)},
+        "live": live,
+        "session_ttl": settings.session_ttl,
+    }

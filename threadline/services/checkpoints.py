@@ -1,0 +1,143 @@
+"""A thread's checkpoints: listed, looked into, and followed along their branch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.types import StateSnapshot
+
+from threadline.domain.errors import Conflict, Missing
+from threadline.domain.records import Thread
+from threadline.services.graphs import OpenGraph
+from threadline.services.payload import jsonable, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a checkpoint stands in its thread."""
+
+    checkpoint_id: str
+    parent_id: str | None
+    run_id: str | None
+
+
+class Checkpoints:
+    """Reads checkpoints through the thread's graph, which alone knows what comes next, and the saver."""
+
+    def __init__(self, *, graphs: Mapping[str, OpenGraph], graph_id: str, saver: BaseCheckpointSaver[Any]) -> None:
+        self._graphs = graphs
+        self._graph_id = graph_id
+        self._saver = saver
+
+    async def history(self, thread: Thread, *, limit: int, before: str | None) -> list[dict[str, Any]]:
+        """Newest first: `{checkpoint_id, parent_id, step, source, nodes, next, created_at, run_id}`."""
+        cursor = _config(thread, before) if before is not None else None
+        if cursor is not None:
+            await self._place(thread, before)
+        async with self._graphs[self._graph_id]({}) as graph:
+            # One more than asked for: a checkpoint's nodes are what its parent had next.
+            history = graph.aget_state_history(_config(thread), before=cursor, limit=limit + 1)
+            snapshots = [snapshot async for snapshot in history]
+            nexts = {_id(snapshot): snapshot.next for snapshot in snapshots}
+            items = []
+            for snapshot in snapshots[:limit]:
+                parent = _parent(snapshot)
+                if parent is not None and parent not in nexts:
+                    nexts[parent] = (await graph.aget_state(_config(thread, parent))).next
+                items.append(_brief(snapshot, nodes=nexts.get(parent, ()) if parent else ()))
+        return items
+
+    async def get(self, thread: Thread, checkpoint_id: str) -> dict[str, Any]:
+        """One checkpoint as in `history`, with its whole state as `values` and what it waits for as `interrupts`."""
+        async with self._graphs[self._graph_id]({}) as graph:
+            snapshot = await self._snapshot(graph, thread, checkpoint_id)
+            parent = _parent(snapshot)
+            nodes = (await graph.aget_state(_config(thread, parent))).next if parent else ()
+        return {
+            **_brief(snapshot, nodes=nodes),
+            "values": jsonable(snapshot.values),
+            "interrupts": [{"id": i.id, "value": jsonable(i.value)} for i in snapshot.interrupts],
+        }
+
+    async def latest(self, thread: Thread) -> StateSnapshot:
+        async with self._graphs[self._graph_id]({}) as graph:
+            return await graph.aget_state(_config(thread))
+
+    async def question(self, thread: Thread, checkpoint_id: str) -> str | None:
+        """The user message a re-run from this checkpoint answers. Raises Missing, or Conflict if nothing is next."""
+        async with self._graphs[self._graph_id]({}) as graph:
+            snapshot = await self._snapshot(graph, thread, checkpoint_id)
+        if not snapshot.next:
+            raise Conflict("Nothing is next after this checkpoint, so there is nothing to execute again.")
+        messages = snapshot.values.get("messages") or [] if isinstance(snapshot.values, dict) else []
+        human = [message for message in messages if getattr(message, "type", None) == "human"]
+        return text_of(human[-1]) if human else None
+
+    async def branch(self, thread: Thread, checkpoint_id: str | None) -> list[Place]:
+        """The line of checkpoints, oldest first, from the thread's first one through `checkpoint_id` to the newest
+        that descends from it; through the newest of all where None. Raises Missing."""
+        places: dict[str, Place] = {}
+        async for saved in self._saver.alist(_config(thread)):
+            parent = saved.parent_config["configurable"]["checkpoint_id"] if saved.parent_config else None
+            run_id = saved.metadata.get("run_id")
+            place = Place(saved.config["configurable"]["checkpoint_id"], parent, run_id)
+            places[place.checkpoint_id] = place
+        if checkpoint_id is not None and checkpoint_id not in places:
+            raise _missing(checkpoint_id)
+        for head in places.values():  # newest first
+            line = [head]
+            while line[-1].parent_id in places:
+                line.append(places[line[-1].parent_id])
+            if checkpoint_id is None or any(place.checkpoint_id == checkpoint_id for place in line):
+                return line[::-1]
+        return []
+
+    async def delete(self, thread: Thread) -> None:
+        await self._saver.adelete_thread(thread.thread_id)
+
+    async def _snapshot(self, graph: Any, thread: Thread, checkpoint_id: str) -> StateSnapshot:
+        await self._place(thread, checkpoint_id)
+        snapshot: StateSnapshot = await graph.aget_state(_config(thread, checkpoint_id))
+        return snapshot
+
+    async def _place(self, thread: Thread, checkpoint_id: str | None) -> None:
+        if checkpoint_id is None or await self._saver.aget_tuple(_config(thread, checkpoint_id)) is None:
+            raise _missing(checkpoint_id)
+
+
+def _config(thread: Thread, checkpoint_id: str | None = None) -> RunnableConfig:
+    configurable = {"thread_id": thread.thread_id, "checkpoint_ns": ""}
+    if checkpoint_id is not None:
+        configurable["checkpoint_id"] = checkpoint_id
+    return {"configurable": configurable}
+
+
+def _missing(checkpoint_id: str | None) -> Missing:
+    return Missing(f"This session has no checkpoint {checkpoint_id}.")
+
+
+def _id(snapshot: StateSnapshot) -> str:
+    checkpoint_id: str = snapshot.config["configurable"]["checkpoint_id"]
+    return checkpoint_id
+
+
+def _parent(snapshot: StateSnapshot) -> str | None:
+    return snapshot.parent_config["configurable"]["checkpoint_id"] if snapshot.parent_config else None
+
+
+def _brief(snapshot: StateSnapshot, *, nodes: tuple[str, ...]) -> dict[str, Any]:
+    metadata: Mapping[str, Any] = snapshot.metadata or {}
+    return {
+        "checkpoint_id": _id(snapshot),
+        "parent_id": _parent(snapshot),
+        "step": metadata.get("step"),
+        "source": metadata.get("source"),
+        "nodes": [node for node in nodes if node != "__start__"],
+        "next": list(snapshot.next),
+        "created_at": snapshot.created_at,
+        "run_id": metadata.get("run_id"),
+    }

@@ -1,0 +1,304 @@
+"""The model that answers without a key: fixed rules in English and Korean, the same answer to the same messages.
+
+It analyses (`response_format`), calls tools (`bind_tools`) and answers, as a real model does, so that a graph, the
+stream and the page work out of the box. It knows nothing by heart; what it can do, `offline_rules` lists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2s
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall, ToolCallChunk
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from threadline.services.models.offline_chat import recalled
+from threadline.services.models.offline_conversation import Call, Conversation, Plan, Tool, text_of, tool_kind
+from threadline.services.models.offline_phrases import answer, said
+from threadline.services.models.offline_rules import next_call, understand
+
+NAME = "threadline-offline"
+_METADATA = {"model_name": NAME, "model_provider": "threadline", "finish_reason": "stop", "cost": 0.0}
+_TOKEN = re.compile(r"\s*\S+\s*?(?=\S|$)|\s+")
+
+Schema = Mapping[str, Any]
+
+
+class OfflineModel(BaseChatModel):
+    """A deterministic chat model. `delay` is in seconds before each token.
+
+    Token counts in `usage_metadata` are an estimate: a quarter of the UTF-8 bytes, as no tokenizer is involved.
+    """
+
+    delay: float = 0.0
+
+    @property
+    def _llm_type(self) -> str:
+        return NAME
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model_name": NAME}
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with tools it may call; those it has a use for are told by their names."""
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        reply = reply_to(messages, kwargs)
+        if self.delay:
+            time.sleep(self.delay * len(reply.tokens))
+        return _result(reply, messages)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        reply = reply_to(messages, kwargs)
+        if self.delay:
+            await asyncio.sleep(self.delay * len(reply.tokens))
+        return _result(reply, messages)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for chunk in _chunks(reply_to(messages, kwargs), messages):
+            if self.delay and chunk.message.content:
+                time.sleep(self.delay)
+            yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        for chunk in _chunks(reply_to(messages, kwargs), messages):
+            if self.delay and chunk.message.content:
+                await asyncio.sleep(self.delay)
+            yield chunk
+
+
+# --- What to reply ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model says. `tokens` joined are its text; a call or an analysis is one token, as no one reads along."""
+
+    tokens: tuple[str, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return "".join(self.tokens)
+
+
+def reply_to(messages: Sequence[BaseMessage], options: Mapping[str, Any]) -> Reply:
+    """The reply, in one of three modes: an intent as JSON, native tool calls, or an answer."""
+    conversation = Conversation(messages)
+    plan = understand(conversation)
+    schema = _intent_schema(options)
+    if schema is not None:
+        return Reply((json.dumps(_intent(plan, conversation, _named_in(schema)), ensure_ascii=False),))
+    if options.get("tools") and options.get("tool_choice") != "none":
+        calls = _calls_now(plan, conversation, _named_in_tools(options["tools"]))
+        if calls:
+            return Reply((), _with_ids(calls, messages))
+    return Reply(tuple(_TOKEN.findall(_answer(plan, conversation))))
+
+
+def _intent(plan: Plan, conversation: Conversation, offered: Mapping[str, Schema]) -> dict[str, Any]:
+    calls = _calls_now(plan, conversation, offered)
+    kind = plan.kind
+    if kind == "tool" and not calls and not conversation.results:
+        kind = "chat"  # what it takes is not there
+    elif conversation.results:
+        kind = "tool"
+    waits = plan.then is not None and not conversation.results and _fitting("calculator", offered) is not None
+    return {
+        "kind": kind,
+        "confidence": plan.confidence,
+        "language": conversation.language,
+        "tool_calls": [{"name": name, "args": args} for name, args in calls],
+        "needs_more": bool(calls) and waits,
+    }
+
+
+def _calls_now(
+    plan: Plan, conversation: Conversation, offered: Mapping[str, Schema]
+) -> list[tuple[str, dict[str, Any]]]:
+    """The calls to make at this point of the turn, to the tools there are, in the words of their schemas."""
+    if conversation.results:
+        following = next_call(plan, conversation.results)
+        wanted = (following,) if following else ()
+    else:
+        wanted = plan.calls
+    return [fitted for call in wanted if (fitted := _fit(call, offered))]
+
+
+def _answer(plan: Plan, conversation: Conversation) -> str:
+    asked = (*conversation.asked, conversation.question)
+    if not conversation.results and plan.kind != "tool":
+        return said(plan, conversation.language, name=recalled("name", asked))
+    used = {result.kind for result in conversation.results}
+    needed = dict.fromkeys(call.tool for call in plan.calls)
+    if conversation.results and next_call(plan, conversation.results):
+        needed["calculator"] = None
+    return answer(plan, conversation, [tool for tool in needed if tool not in used])
+
+
+# --- Which tools there are ----------------------------------------------------------------------------------------
+
+
+def _intent_schema(options: Mapping[str, Any]) -> Schema | None:
+    """The schema of the intent asked for, or None if no intent is."""
+    wanted = options.get("response_format")
+    shape = wanted.get("json_schema") if isinstance(wanted, Mapping) else None
+    if not isinstance(shape, Mapping) or shape.get("name") != "intent":
+        return None
+    schema = shape.get("schema")
+    return schema if isinstance(schema, Mapping) else {}
+
+
+def _named_in(schema: Schema) -> dict[str, Schema]:
+    """The tools of an intent's schema, by name, each with the schema of its arguments."""
+    items = schema.get("properties", {}).get("tool_calls", {}).get("items", {})
+    variants = (_resolved(variant, schema) for variant in items.get("anyOf") or items.get("oneOf") or [items])
+    found: dict[str, Schema] = {}
+    for variant in variants:
+        properties = variant.get("properties", {})
+        name = properties.get("name", {})
+        for value in [name["const"]] if "const" in name else name.get("enum", []):
+            found[value] = _resolved(properties.get("args", {}), schema)
+    return found
+
+
+def _resolved(schema: Schema, root: Schema) -> Schema:
+    reference = schema.get("$ref")
+    if not isinstance(reference, str):
+        return schema
+    found: Any = root
+    for part in reference.removeprefix("#/").split("/"):
+        found = found.get(part, {})
+    return found if isinstance(found, Mapping) else {}
+
+
+def _named_in_tools(tools: Sequence[Schema]) -> dict[str, Schema]:
+    functions = (tool.get("function", tool) for tool in tools)
+    return {function["name"]: function.get("parameters") or {} for function in functions if "name" in function}
+
+
+def _fitting(tool: Tool, offered: Mapping[str, Schema]) -> str | None:
+    return tool if tool in offered else next((name for name in offered if tool_kind(name) == tool), None)
+
+
+def _fit(call: Call, offered: Mapping[str, Schema]) -> tuple[str, dict[str, Any]] | None:
+    """The call as the tool on offer wants it: a tool of another make gets the first argument where it takes a text."""
+    name = _fitting(call.tool, offered)
+    if name is None:
+        return None
+    properties = offered[name].get("properties")
+    if not properties:
+        return name, call.args
+    args = {key: value for key, value in call.args.items() if key in properties}
+    main, value = next(iter(call.args.items()))
+    if main not in properties:
+        texts = [key for key, schema in properties.items() if schema.get("type", "string") == "string"]
+        required = [key for key in offered[name].get("required", ()) if key in texts]
+        if not texts:
+            return None
+        args[(required or texts)[0]] = value
+    return name, args
+
+
+def _with_ids(calls: Sequence[tuple[str, dict[str, Any]]], messages: Sequence[BaseMessage]) -> tuple[ToolCall, ...]:
+    """Ids that no other call of the conversation has, and that are the same if the same is asked again."""
+    seed = f"{len(messages)}|{messages[-1].id if messages else ''}"
+    return tuple(
+        ToolCall(name=name, args=args, id=_id(f"{seed}|{index}|{name}|{json.dumps(args)}"), type="tool_call")
+        for index, (name, args) in enumerate(calls)
+    )
+
+
+def _id(seed: str) -> str:
+    return f"call_{blake2s(seed.encode(), digest_size=12).hexdigest()}"
+
+
+# --- Messages and chunks ------------------------------------------------------------------------------------------
+
+
+def _usage(reply: Reply, messages: Sequence[BaseMessage]) -> UsageMetadata:
+    spent = sum(_tokens(text_of(message)) for message in messages)
+    made = _tokens(reply.text) + sum(_tokens(json.dumps(call["args"])) for call in reply.tool_calls)
+    return UsageMetadata(input_tokens=spent, output_tokens=made, total_tokens=spent + made)
+
+
+def _tokens(text: str) -> int:
+    return (len(text.encode("utf-8", "replace")) + 3) // 4
+
+
+def _metadata(reply: Reply) -> dict[str, Any]:
+    return {**_METADATA, "finish_reason": "tool_calls"} if reply.tool_calls else dict(_METADATA)
+
+
+def _result(reply: Reply, messages: Sequence[BaseMessage]) -> ChatResult:
+    message = AIMessage(
+        content=reply.text,
+        tool_calls=list(reply.tool_calls),
+        usage_metadata=_usage(reply, messages),
+        response_metadata=_metadata(reply),
+    )
+    return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def _chunks(reply: Reply, messages: Sequence[BaseMessage]) -> Iterator[ChatGenerationChunk]:
+    for token in reply.tokens:
+        yield ChatGenerationChunk(message=AIMessageChunk(content=token))
+    for index, call in enumerate(reply.tool_calls):
+        part = ToolCallChunk(
+            name=call["name"], args=json.dumps(call["args"], ensure_ascii=False), id=call["id"], index=index
+        )
+        part["type"] = "tool_call_chunk"
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[part]))
+    last = AIMessageChunk(
+        content="",
+        usage_metadata=_usage(reply, messages),
+        response_metadata=_metadata(reply),
+        chunk_position="last",
+    )
+    yield ChatGenerationChunk(message=last)

@@ -1,0 +1,513 @@
+"""The rules of the offline model: what a message asks for, and which tools that takes. No model, clock or chance in it.
+
+A message is cut into sentences, a sentence into clauses wherever a clause is a request of its own. `TOOL_RULES` read a
+clause by itself, `FOLLOW_UP_RULES` with the help of what came before; `offline_chat` knows small talk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from threadline.services.models.offline_arithmetic import IT, IT_UNIT, embedded, expression, filled
+from threadline.services.models.offline_chat import home, small_talk, told
+from threadline.services.models.offline_conversation import (
+    LONGEST,
+    UNKNOWN,
+    Call,
+    Conversation,
+    Plan,
+    Result,
+    Then,
+    Tool,
+)
+from threadline.services.models.offline_weather import (
+    KNOWN_PLACES,
+    day_of,
+    days_needed,
+    korean_places,
+    split_places,
+    take_day,
+    weather_question,
+)
+
+MOST_CALLS = 8
+
+
+@dataclass(slots=True)
+class Memory:
+    """What a follow-up can lean on. `pending` is the last call of this very message, whose result is not known yet."""
+
+    weather: Call | None = None
+    latest: Tool | None = None
+    figure: str | None = None
+    unit: str = ""
+    pending: Call | None = None
+    home: str | None = None
+    place_wanted: bool = False
+
+    def note(self, plan: Plan) -> None:
+        for call in plan.calls:
+            self.latest = call.tool
+            if call.tool == "weather":
+                self.weather = call
+
+
+class Recollection:
+    """The memory of a conversation, gathered only if a rule asks for it."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+
+    def __call__(self) -> Memory:
+        return self.memory
+
+    @cached_property
+    def memory(self) -> Memory:
+        conversation = self.conversation
+        memory = Memory(home=home(conversation.asked))
+        for tool, args in conversation.earlier_calls:
+            memory.note(Plan("tool", calls=(_remembered(tool, args),)))
+        if not conversation.earlier_calls:
+            for text in conversation.asked[-10:]:
+                memory.note(_requests(text, lambda: memory))
+        for result in reversed(conversation.before):
+            if result.figure is not None:
+                memory.figure, memory.unit = result.figure, result.unit
+                break
+        memory.place_wanted = WHICH_PLACE.search(conversation.last_reply) is not None
+        return memory
+
+
+Remember = Callable[[], Memory]
+WHICH_PLACE = re.compile(r"^Which city\?|^어느 도시")
+
+
+def _remembered(tool: Tool, args: dict[str, Any]) -> Call:
+    if tool != "weather":
+        return Call(tool, args)
+    days = args.get("days")
+    place = args.get("place") or next((value for value in args.values() if isinstance(value, str)), "")
+    return Call(tool, {"place": place}, day_of(days if isinstance(days, int) else 0))
+
+
+class Rule(NamedTuple):
+    """`handle` gets the match and what came before, and may still say no."""
+
+    pattern: re.Pattern[str]
+    handle: Callable[[re.Match[str], Remember], Plan | None]
+
+
+def _calls(*calls: Call, then: Then | None = None, confidence: float = 0.95) -> Plan:
+    return Plan("tool", calls=calls, then=then, confidence=confidence)
+
+
+# --- Sums ---------------------------------------------------------------------------------------------------------
+
+
+def _sum(match: re.Match[str], remember: Remember) -> Plan | None:
+    found = expression(match.string)
+    return _calls(Call("calculator", {"expression": found})) if found and IT not in found else None
+
+
+def _sum_inside(match: re.Match[str], remember: Remember) -> Plan | None:
+    found = embedded(match.string)
+    return _calls(Call("calculator", {"expression": found}), confidence=0.8) if found and IT not in found else None
+
+
+def _sum_on_figure(match: re.Match[str], remember: Remember) -> Plan | None:
+    found = expression(match.string)
+    if not found or IT not in found:
+        return None
+    memory = remember()
+    if memory.pending is not None:
+        return _sum_on_pending(found, memory.pending)
+    if memory.figure is None or (IT_UNIT in found and not memory.unit):
+        return Plan("chat", "no_figure", confidence=0.7)
+    return _calls(Call("calculator", {"expression": filled(found, [memory.figure], unit=memory.unit)}), confidence=0.85)
+
+
+def _sum_on_pending(found: str, pending: Call) -> Plan | None:
+    """A sum that goes on from an earlier clause of the same message."""
+    if pending.tool == "weather":
+        place = pending.args["place"]
+        return Plan("tool", then=Then(found.replace(IT_UNIT, "degC"), (place,)), confidence=0.85)
+    before = str(pending.args.get("expression", "x"))
+    if IT_UNIT in found or re.search(r"[^\W\d]", before):
+        return None
+    return _calls(Call("calculator", {"expression": filled(found, [f"({before})"])}), confidence=0.85)
+
+
+# --- Sums on the weather ------------------------------------------------------------------------------------------
+
+_TEMPERATURE = re.compile(
+    r"\b(?:the )?(?:current )?temperature (?:in|of|at|for) (?P<en>[^\W\d_][\w' -]{1,40}?)"
+    r"(?=\s+(?:plus|minus|times|multiplied|divided|in|to|and|by|from|into)\b|\s*[-+*/×÷?!.]|\s*$)"
+    r"|(?P<ko>[가-힣]{2,12}(?: [가-힣]{2,12})??)(?:의)? ?(?:현재 |지금 )?(?:기온|온도)",
+    re.IGNORECASE,
+)
+_BETWEEN = re.compile(
+    r"\b(?P<kind>difference|average|mean)\b[^\n]{0,20}\btemperatures?\b[^\n]{0,12}\b(?:between|of|in|for) (?P<places>[^\n?]+)"
+    r"|(?P<kind2>average) temperatures? (?:of|in|between) (?P<places2>[^\n?]+)"
+    r"|\btemperature (?P<kind3>difference) (?:between|of) (?P<places3>[^\n?]+)",
+    re.IGNORECASE,
+)
+_BETWEEN_KOREAN = re.compile(
+    r"(?P<places>[^\n]{2,40}?)의? ?(?:기온|온도)(?:의|은|는|이|을|를)? ?(?P<kind>차이?|평균)(?=[가는은이를을 ?]|$)"
+)
+
+
+def _sum_on_temperature(match: re.Match[str], remember: Remember) -> Plan | None:
+    """Add 10 to the temperature in Seoul: the place is looked up first, then the sum is done."""
+    korean = match["ko"]
+    places = korean_places([korean]) if korean else split_places(match["en"])
+    text = match.string
+    start = match.end() - len(match[0].lstrip())
+    template = expression(f"{text[:start]} {'그거' if korean else 'it'}{text[match.end() :]}")
+    if not places or len(places) != 1 or template is None or IT not in template:
+        return None
+    then = Then(template.replace(IT_UNIT, "degC"), places)
+    return _calls(Call("weather", {"place": places[0], "days": 0}), then=then, confidence=0.9)
+
+
+def _sum_over_places(match: re.Match[str], remember: Remember) -> Plan | None:
+    """The difference, or the mean, of the temperatures of several places."""
+    found = {name.rstrip("23"): value for name, value in match.groupdict().items() if value}
+    korean = "kind2" not in match.groupdict()
+    places = korean_places([found["places"]]) if korean else split_places(found["places"])
+    if not places or len(places) < 2:
+        return None
+    slots = [f"{{{index}}}" for index in range(len(places))]
+    mean = found["kind"].lower() in {"average", "mean", "평균"}
+    if not mean and len(places) != 2:
+        return None
+    template = f"({'+'.join(slots)})/{len(slots)}" if mean else "-".join(slots)
+    return _calls(*(Call("weather", {"place": place, "days": 0}) for place in places), then=Then(template, places))
+
+
+# --- Weather ------------------------------------------------------------------------------------------------------
+
+
+def _weather(match: re.Match[str], remember: Remember) -> Plan | None:
+    question = weather_question(match.string)
+    if question is None:
+        return None
+    places = question.places
+    if not places:
+        memory = remember()
+        known = (memory.weather.args["place"] if memory.weather else None) or memory.home
+        if not known:
+            return Plan("chat", "which_place", confidence=0.8)
+        places = (known,)
+    return _calls(*(_weather_call(place, question.day or "now", rain=question.rain) for place in places))
+
+
+def _weather_call(place: str, day: str, *, rain: bool = False) -> Call:
+    return Call("weather", {"place": place, "days": days_needed(day)}, day, rain)
+
+
+_NOT_FOLLOWING = re.compile(
+    r"^(?:yes|no|ok|okay|why|how|what|who|when|where|sure|fine|good|great|cool|nice|really|right|wow|hmm|please|sorry|that|it|this|"
+    r"you|me|again|continue|go on|more|next|wait|그래|응|네|아니|왜|뭐|정말|진짜|좋아|그렇구나|알겠어|계속|너|나|그거|이거|아니요|뭐라고)\b[^|]*$",
+    re.IGNORECASE,
+)  # fmt: skip
+
+
+def _weather_again(match: re.Match[str], remember: Remember) -> Plan | None:
+    """And in Busan? 내일은? Tomorrow? — the rest is as in the last question."""
+    day, rest = take_day(match["rest"])
+    rest = rest.replace("|", " ").strip(" ?!.,~")
+    rest = re.sub(r"^(?:(?:in|at|for|on)\s+)|^(?:은|는|도|엔|에는|에도)(?:\s|$)", "", rest)
+    memory = remember()
+    before = memory.weather
+    if rest in {"", "요", "은", "는", "도", "어때", "은 어때", "는 어때"} and day:
+        place = before.args["place"] if before else memory.home
+        return _calls(_weather_call(place, day, rain=bool(before and before.rain)), confidence=0.85) if place else None
+    if not rest or _NOT_FOLLOWING.match(rest):
+        return None
+    korean = bool(re.search("[가-힣]", rest))
+    places = korean_places([rest]) if korean else split_places(rest)
+    wanted = memory.place_wanted or (before and memory.latest == "weather")
+    led = bool(match["lead"] or match["tail"] or day or memory.place_wanted)
+    familiar = bool(places) and all(place in KNOWN_PLACES for place in places or ())
+    if not places or not (wanted and (led or familiar) or (before and familiar)):
+        return None
+    kept = day or (before.day if before else "now")
+    return _calls(*(_weather_call(place, kept, rain=bool(before and before.rain)) for place in places), confidence=0.85)
+
+
+# --- Search -------------------------------------------------------------------------------------------------------
+
+_PERSONAL = re.compile(r"\b(?:you|your|yours|me|my|mine|i|we|us|our|i'm|you're)\b", re.IGNORECASE)
+_NO_SUBJECT = re.compile(
+    r"(?:it|this|that|these|those|he|she|they|there|here|up|new|wrong|next|the (?:matter|problem|result|answer|difference|point)|"
+    r"이거|그거|저거|이것|그것|저것|이게|그게|저게|이건|그건|너|넌|네|니|나|난|내|저|제|당신|우리|오늘|지금|내일|여기|거기|결과|답|문제|이유|왜|어떻게|그럼|아까|방금|"
+    r"이름|내 이름|다시|더|하나|그|이|정답|[\d\s.,:/()+*=%-]+)",
+    re.IGNORECASE,
+)
+_TRAIL = re.compile(
+    r"(?:\s+(?:please|for me|online|on the web|on the internet|right now|thanks|thank you)|[\s?!.,;]+"
+    r"|\s*(?:검색|조사)해 ?(?:줘요?|주세요|주고|봐요?|줄래)?|\s*좀|\s*부탁해요?)$",
+    re.IGNORECASE,
+)
+
+
+def _search(query: str, confidence: float) -> Plan | None:
+    """A search for the query, unless nothing is left of it or it is no subject ("it", a bare number)."""
+    previous = None
+    while previous != query:
+        previous, query = query, _TRAIL.sub("", query.strip())
+    quoted = len(query) > 2 and query[0] == query[-1] and query[0] in "\"'"
+    query = query[1:-1].strip() if quoted else query
+    if not query or _NO_SUBJECT.fullmatch(query):
+        return None
+    return _calls(Call("search", {"query": query}), confidence=confidence)
+
+
+def _search_for(match: re.Match[str], remember: Remember) -> Plan | None:
+    return _search(match["query"], 0.95)
+
+
+def _search_question(match: re.Match[str], remember: Remember) -> Plan | None:
+    query = re.sub(r"^(?:the|a|an) (?=\S)", "", match["query"])
+    return None if _PERSONAL.search(query) else _search(query, 0.85)
+
+
+def _search_whole_question(match: re.Match[str], remember: Remember) -> Plan | None:
+    return None if _PERSONAL.search(match["query"]) else _search(match["query"], 0.75)
+
+
+def _search_told(match: re.Match[str], remember: Remember) -> Plan | None:
+    """X 알려줘 is a search, but 부산도 알려줘 after the weather of Seoul asks for Busan's."""
+    places = korean_places([match["query"]])
+    if places and KNOWN_PLACES.issuperset(places) and remember().latest == "weather":
+        return None
+    return _search_question(match, remember)
+
+
+def _search_again(match: re.Match[str], remember: Remember) -> Plan | None:
+    """And what about checkpointers? — after a search."""
+    if not match["lead"] or remember().latest != "search" or _NOT_FOLLOWING.match(match["rest"]):
+        return None
+    return _search(re.sub(r"(?:은|는|도)(?:요)?(?: 어때\S*)?[?\s]*$", "", match["rest"]), 0.8)
+
+
+# --- The tables ---------------------------------------------------------------------------------------------------
+
+_POLITE = (
+    r"(?:(?:hi|hello|hey|ok|okay|so|and|also|then|now|please|can you|could you|would you|will you|i want you to|i'd like you to|"
+    r"let's|just|안녕하세요|안녕|그리고|그럼|그러면|혹시)[\s,!.]+)*"
+)
+_DOING = r" ?(?:해 ?줘요?|해 ?주세요|해 ?주고|해 ?봐요?|해 ?줄래\S*|해|하고|부탁\S*)?"
+_ABOUT = r"(?:에 ?대해서?|에 ?대한 ?(?:정보|내용|것|자료)[를을]?|에 ?관해서?|에 ?관한 ?(?:정보|내용|자료)[를을]?)"
+_TELL = r"(?:알려|가르쳐|설명해?|말해|찾아|검색해?|조사해?|알고|소개해?)"
+_BE = r"(?:is|are|was|were)"
+
+
+def _table(*rows: tuple[str | re.Pattern[str], Callable[[re.Match[str], Remember], Plan | None]]) -> tuple[Rule, ...]:
+    return tuple(
+        Rule(re.compile(pattern, 0 if isinstance(pattern, re.Pattern) else re.I | re.S), handle)
+        for pattern, handle in rows
+    )
+
+
+TOOL_RULES = _table(
+        (
+            rf"^{_POLITE}(?:search|google|look up|web search|do a (?:web )?search|run a search|find(?: me)? (?:information|info|something|articles?|news|out))"
+            r"(?: (?:the web|the internet|online|google|wikipedia))?(?:\s+(?:for|about|on))?[\s:]+(?P<query>\S.*)$",
+            _search_for,
+        ),
+        (rf"^{_POLITE}(?:웹에서 |인터넷에서 |구글에서 )?(?:검색|검색어)[:\s]\s*(?P<query>\S.*)$", _search_for),
+        (rf"^{_POLITE}(?:웹에서 |인터넷에서 |구글에서 )?(?P<query>\S.*?) ?{_ABOUT} ?(?:좀 |더 |자세히 |간단히 )?{_TELL}\S*(?: ?(?:줘|주세요|봐|싶어)\S*)?[\s?.!]*$", _search_for),
+        (rf"^{_POLITE}(?:웹에서 |인터넷에서 |구글에서 )?(?P<query>\S.*?)(?:을|를|도)? ?(?:좀 )?(?:검색|구글링){_DOING}[\s?.!]*$", _search_for),
+        (r"^.", _sum),
+        (_BETWEEN, _sum_over_places),
+        (_BETWEEN_KOREAN, _sum_over_places),
+        (_TEMPERATURE, _sum_on_temperature),
+        (r"^.", _weather),
+        (r"\d", _sum_inside),
+        (rf"^{_POLITE}(?:do you know |tell me )?(?:who|what)(?:'s|s| {_BE}) (?P<query>\S.*)$", _search_question),
+        (rf"^{_POLITE}(?:tell me (?:more )?about|explain|define|what do you know about|(?:the )?(?:latest )?news (?:about|on|of))\s+(?P<query>\S.*)$", _search_question),
+        (rf"^{_POLITE}what does (?P<query>\S.*?) (?:mean|stand for|do)\b.*$", _search_question),
+        (
+            rf"^{_POLITE}(?P<query>(?:when|where|which|why) (?:{_BE}|did|do|does|can|will)\b\s\S.*|how (?:do|does|did|can|many|much|old|tall|far|long|big|high|deep|to|{_BE})\s\S.*"
+            r"|who (?:invented|discovered|wrote|made|created|won|founded|painted|built|developed|directed|composed|designed)\s\S.*|which \S+ (?:is|has|was)\s\S.*|(?:the )?latest news\b.*)$",
+            _search_whole_question,
+        ),
+        (rf"^{_POLITE}(?P<query>\S.*?)(?:이라는|라는)? ?(?:이란|란|이라는 게|라는 게|이라는 것은|라는 것은)(?: ?(?:뭐|무엇|뭔)\S*(?: \S+)?)?[\s?.!]*$", _search_question),
+        (rf"^{_POLITE}(?P<query>\S.*?)(?:은|는|이|가)? ?(?:뭐야|뭐예요|뭐에요|뭐죠|뭐지|뭐니|뭔가요|뭔데|뭔지|뭐하는|무엇\S*|누구\S*|어디\S*|언제\S*|무슨 ?뜻\S*|뜻이? ?뭐\S*)(?: (?:알려|설명해?|가르쳐|말해|있|야)\S*(?: ?\S+)?)?[\s?.!]*$", _search_question),
+        (rf"^{_POLITE}(?P<query>\S.*?)(?:을|를|은|는|도)? ?(?:좀 |더 )?(?:알려|찾아|설명해?|소개해?|조사해?|가르쳐) ?(?:줘|주세요|주고|봐|줄래|드려)\S*[\s?.!]*$", _search_told),
+)  # fmt: skip
+
+SUM_RULES = _table((r"^.", _sum), (r"^.", _sum_on_figure))
+
+FOLLOW_UP_RULES = _table(
+        (r"^.", _sum_on_figure),
+        (
+            r"^(?P<lead>(?:(?:and|so|then|ok|okay|but|also|now|thanks|what about|how about|what is it like|how is it|그럼|그러면|그리고|또|혹시|그런데|근데)[\s,]+|(?:in|for|at) (?=\S))*)"
+            r"(?P<rest>[^\n]{1,80}?)(?P<tail>(?:은요|는요|은|는|도|엔|에는|에도)?(?: ?(?:어때\S*|어떨까\S*|알려 ?\S+|어떤가요|요))?\s*[?!.~]+|(?<=[가-힣])(?:은요|는요|은|는|도|은 어때\S*|는 어때\S*|도 알려\S*|은 어떨까\S*))?$",
+            _weather_again,
+        ),
+        (r"^(?P<lead>(?:(?:and|so|then|what about|how about|also|그럼|그러면|그리고|또)[\s,]+)+)(?P<rest>\S.{0,120})$", _search_again),
+)  # fmt: skip
+
+# --- Sentences and clauses ----------------------------------------------------------------------------------------
+
+_SENTENCE_END = re.compile(r"\n+|(?<=[?!。])\s+(?=\S)|(?<=[^\s.][^\s.A-Z])\.\s+(?=\S)|;\s*|(?<=[가-힣][줘요])\s+(?=\S)")
+_CLAUSE_END = re.compile(
+    r",\s+(?:(?:and|then|also|그리고|또)\s+)*|\s+(?:and(?: then| also)?|then)\s+|\s*그리고\s+|(?<=[가-힣]고)\s+(?:또\s+)?|(?<=날씨[랑와])\s+"
+)
+
+
+def _pieces(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    for gap in pattern.finditer(text):
+        if gap.start() > start:
+            yield start, gap.start()
+        start = gap.end()
+    if start < len(text):
+        yield start, len(text)
+
+
+def _first(rules: tuple[Rule, ...], text: str, remember: Remember) -> Plan | None:
+    for rule in rules:
+        match = rule.pattern.search(text)
+        if match and (plan := rule.handle(match, remember)):
+            return plan
+    return None
+
+
+def _request(text: str, remember: Remember) -> Plan | None:
+    return _first(TOOL_RULES, text, remember) or _first(FOLLOW_UP_RULES, text, remember)
+
+
+def _clauses(text: str, remember: Remember) -> Iterator[Plan]:
+    """The plans of a sentence's clauses. A clause that is no request by itself belongs to the one before it, so that
+    "cats and dogs" stays one search; the first ones may also belong to the one after them."""
+    pieces = list(_pieces(_CLAUSE_END, text))
+    if len(pieces) > 2 * MOST_CALLS:
+        pieces = [(0, len(text))]
+    for head, whole in _groups(text, pieces, remember):
+        plan = _request(head, remember)
+        wider = _first(TOOL_RULES, whole, remember) if whole != head else None
+        if wider and (plan is None or _tools(wider) == _tools(plan)):
+            plan = wider
+        if plan:
+            yield plan
+
+
+def _groups(text: str, pieces: list[tuple[int, int]], remember: Remember) -> Iterator[tuple[str, str]]:
+    """Each request clause, first alone, then with the clauses that belong to it."""
+    heads = [index for index, (start, end) in enumerate(pieces) if _stands_alone(text[start:end], remember)]
+    if not heads:
+        yield text, text
+        return
+    if heads[0] and _first(TOOL_RULES, before := text[: pieces[heads[0] - 1][1]], remember):
+        yield before, before
+        first = pieces[heads[0]][0]
+    else:
+        first = 0
+    for index, head in enumerate(heads):
+        start = pieces[head][0] if index else first
+        last = heads[index + 1] - 1 if index + 1 < len(heads) else len(pieces) - 1
+        yield text[pieces[head][0] : pieces[head][1]], text[start : pieces[last][1]]
+
+
+def _stands_alone(text: str, remember: Remember) -> bool:
+    found = expression(text)
+    return (found is not None and IT in found) or _first(TOOL_RULES, text, remember) is not None
+
+
+def _tools(plan: Plan) -> frozenset[str]:
+    return frozenset(call.tool for call in plan.calls)
+
+
+def _requests(text: str, remember: Remember) -> Plan:
+    """All that the text asks for, in order; later clauses may lean on earlier ones."""
+    calls: list[Call] = []
+    then: Then | None = None
+    spare = UNKNOWN
+    confidence = 1.0
+
+    def leaning() -> Memory:
+        if not calls:
+            return remember()
+        memory = replace(remember(), pending=calls[-1])
+        memory.note(Plan("tool", calls=tuple(calls)))
+        return memory
+
+    sentences = [(0, len(text))] if expression(text) else _pieces(_SENTENCE_END, text)
+    for start, end in sentences:
+        sentence = text[start:end]
+        for plan in _whole_sum(sentence, leaning) or _clauses(sentence, leaning):
+            if not plan.calls and not plan.then:
+                spare = plan
+                continue
+            calls += [call for call in plan.calls if call not in calls]
+            then = plan.then or then
+            confidence = min(confidence, plan.confidence)
+    if not calls:
+        return spare
+    return Plan("tool", calls=tuple(calls[:MOST_CALLS]), then=then, confidence=confidence)
+
+
+def _whole_sum(sentence: str, remember: Remember) -> list[Plan]:
+    """ "One hundred and five plus 2" is one sum, whatever its "and" looks like."""
+    plan = _first(SUM_RULES, sentence, remember)
+    return [plan] if plan else []
+
+
+# --- Understanding ------------------------------------------------------------------------------------------------
+
+
+def understand(conversation: Conversation) -> Plan:
+    """What the last human message asks for, whatever tools there are."""
+    text = conversation.question
+    if not text:
+        return UNKNOWN
+    remember = Recollection(conversation)
+    if len(text) > LONGEST:
+        return _first(SUM_RULES, text, remember) or UNKNOWN
+    return (
+        small_talk(text, conversation)
+        or _unless_unknown(_requests(text, remember))
+        or _last_small_talk(text, conversation)
+        or told(text, conversation)
+        or _first_greeting(text, conversation)
+        or UNKNOWN
+    )
+
+
+def _unless_unknown(plan: Plan) -> Plan | None:
+    return None if plan.kind == "unknown" else plan
+
+
+def _sentences(text: str) -> list[str]:
+    return [text[start:end] for start, end in _pieces(_SENTENCE_END, text)]
+
+
+def _last_small_talk(text: str, conversation: Conversation) -> Plan | None:
+    plans = (small_talk(sentence, conversation) for sentence in reversed(_sentences(text)))
+    return next((plan for plan in plans if plan and plan.kind != "greeting"), None)
+
+
+def _first_greeting(text: str, conversation: Conversation) -> Plan | None:
+    return next(filter(None, (small_talk(sentence, conversation) for sentence in _sentences(text))), None)
+
+
+def next_call(plan: Plan, results: Sequence[Result]) -> Call | None:
+    """The sum that could not be written before the weather was known, once it is; None if it is done or cannot be."""
+    if plan.then is None:
+        return None
+    figures = []
+    for place in plan.then.places:
+        figure = next((r.figure for r in results if r.kind == "weather" and place in r.args.values()), None)
+        if figure is None:
+            return None
+        figures.append(figure)
+    found = filled(plan.then.template, figures)
+    done = any(found in result.args.values() for result in results)
+    return None if done else Call("calculator", {"expression": found})

@@ -1,0 +1,340 @@
+"""Executes runs: those of one thread one after the other, all threads at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphRecursionError
+from langgraph.types import Command, StateSnapshot
+
+from threadline.domain import ports
+from threadline.domain.errors import ThreadlineError
+from threadline.domain.events import Event
+from threadline.domain.records import Run, RunStatus, Turn
+from threadline.services.graphs import Graph, OpenGraph
+from threadline.services.metrics import Metrics
+from threadline.services.models.usage import UsageMeter
+from threadline.services.payload import jsonable
+from threadline.services.recorder import STREAM_MODES, Recorder
+from threadline.services.sessions import Sessions
+from threadline.services.turns import joined, unique
+
+log = structlog.get_logger(__name__)
+
+MAX_ATTEMPTS = 5
+"""A run that was cut off this often is not taken up again: it may be what brings the service down."""
+
+
+class RunLog(ports.EventLog, Protocol):
+    """The event log as its one writer sees it."""
+
+    def open(self, run_id: str) -> None: ...
+
+    async def reopen(self, run_id: str, *, attempt: int) -> list[Event]: ...
+
+    def events(self, run_id: str) -> list[Event]: ...
+
+    def draft_end(self, run_id: str, data: Any) -> Event: ...
+
+    async def close(self, run_id: str, end: Event) -> None: ...
+
+    async def discard(self, run_ids: Collection[str]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: `status` for the history, `word` for readers, `error` as `{kind, message, retryable}`."""
+
+    status: RunStatus
+    word: str
+    error: dict[str, Any] | None = None
+
+
+SUCCESS = Outcome("success", "success")
+WAITING = Outcome("success", "interrupted")
+CANCELLED = Outcome("interrupted", "cancelled")
+
+
+class RunTimeout(ThreadlineError):
+    kind = "timeout"
+    retryable = True
+
+
+class CutOff(ThreadlineError):
+    kind = "cut_off"
+
+
+class Runner:
+    """Takes runs whose log is open and ends each one exactly once: history first, then the last event."""
+
+    def __init__(
+        self,
+        *,
+        graphs: Mapping[str, OpenGraph],
+        runs: ports.Runs,
+        turns: ports.Turns,
+        log: RunLog,
+        sessions: Sessions,
+        metrics: Metrics,
+        timeout: float,
+    ) -> None:
+        self._graphs = graphs
+        self._runs = runs
+        self._turns = turns
+        self._log = log
+        self._sessions = sessions
+        self._metrics = metrics
+        self._timeout = timeout
+        self._lanes: dict[str, deque[Run]] = {}
+        self._streams: dict[str, asyncio.Task[None]] = {}
+        self._cancelled: set[str] = set()
+        self._work: dict[str, set[asyncio.Task[None]]] = {}
+        self._group: asyncio.TaskGroup
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Work until left. A run that is going on then stays `running` in the history and goes on at the next start."""
+        async with asyncio.TaskGroup() as self._group:
+            try:
+                yield
+            finally:
+                for task in [task for work in self._work.values() for task in work]:
+                    task.cancel()
+
+    def busy(self, thread_id: str) -> bool:
+        return thread_id in self._lanes
+
+    def submit(self, run: Run) -> None:
+        """Queue a run behind those of its thread."""
+        lane = self._lanes.get(run.thread_id)
+        if lane is not None:
+            lane.append(run)
+            return
+        self._lanes[run.thread_id] = deque([run])
+        self._spawn(run.thread_id, self._drain(run.thread_id))
+
+    def cancel(self, run: Run) -> None:
+        """Stop a run, with the model call it waits for; one that has not begun ends at once."""
+        stream = self._streams.get(run.run_id)
+        if stream is not None:
+            stream.cancel()
+            return
+        lane = self._lanes.get(run.thread_id, deque())
+        waiting = next((queued for queued in list(lane)[1:] if queued.run_id == run.run_id), None)
+        if waiting is not None:
+            lane.remove(waiting)
+            self._spawn(run.thread_id, self._finish(waiting, self._recorder(waiting), UsageMeter(), CANCELLED, ms=0))
+        elif lane and lane[0].run_id == run.run_id:
+            self._cancelled.add(run.run_id)
+
+    async def idle(self, thread_id: str) -> None:
+        """Wait until nothing runs or waits on the thread."""
+        while work := self._work.get(thread_id):
+            await asyncio.wait(work)
+
+    def _spawn(self, thread_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(coroutine)
+        work = self._work.setdefault(thread_id, set())
+        work.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            work.discard(task)
+            if not work and self._work.get(thread_id) is work:
+                del self._work[thread_id]
+
+        task.add_done_callback(done)
+
+    async def _drain(self, thread_id: str) -> None:
+        lane = self._lanes[thread_id]
+        while lane:
+            await self._job(lane[0])
+            lane.popleft()
+        del self._lanes[thread_id]
+
+    async def _job(self, run: Run) -> None:
+        """One run from its first event to its last; nothing it does may hurt another run."""
+        started = time.perf_counter()
+        recorder, meter = self._recorder(run), UsageMeter()
+        try:
+            await self._begin(run, recorder)
+            outcome = await self._execute(run, recorder, meter)
+            await self._finish(run, recorder, meter, outcome, ms=_ms_since(started))
+        except Exception:
+            # The history could not be written. Readers are told; the run is taken up again at the next start.
+            log.exception("run_not_kept", run_id=run.run_id, thread_id=run.thread_id)
+            error = {"kind": "unavailable", "message": "The run could not be kept in the history.", "retryable": True}
+            end = {"status": "error", "error": error, "usage": None, "cost": None, "checkpoint_id": None}
+            await self._log.close(run.run_id, self._log.draft_end(run.run_id, {**end, "ms": _ms_since(started)}))
+        finally:
+            self._cancelled.discard(run.run_id)
+
+    async def _begin(self, run: Run, recorder: Recorder) -> None:
+        await self._runs.start(run.run_id, attempt=run.attempt)
+        recorder.restore(self._log.events(run.run_id))
+        ids = {"run_id": run.run_id, "thread_id": run.thread_id, "graph_id": run.graph_id, "attempt": run.attempt}
+        self._log.append(run.run_id, "run", ids)
+        await self._sessions.begin(run)
+
+    async def _execute(self, run: Run, recorder: Recorder, meter: UsageMeter) -> Outcome:
+        """Stream the graph in a task of its own, so that cancelling it is not mistaken for the service stopping."""
+        if run.attempt > MAX_ATTEMPTS:
+            return _failure(run, CutOff("The run was cut off too often and is not taken up again."), None)
+        if run.run_id in self._cancelled:
+            return CANCELLED
+        stream = asyncio.create_task(self._stream(run, recorder, meter))
+        self._streams[run.run_id] = stream
+        try:
+            await asyncio.wait({stream})
+        except asyncio.CancelledError:
+            stream.cancel()
+            await asyncio.wait({stream})
+            raise
+        finally:
+            del self._streams[run.run_id]
+        if stream.cancelled():
+            return CANCELLED
+        error = stream.exception()
+        if error is None:
+            return WAITING if recorder.interrupts else SUCCESS
+        return _failure(run, error, recorder.failed_node)
+
+    async def _stream(self, run: Run, recorder: Recorder, meter: UsageMeter) -> None:
+        config: RunnableConfig = {
+            "configurable": {"thread_id": run.thread_id},
+            "metadata": {"run_id": run.run_id, "graph_id": run.graph_id},
+            "callbacks": [meter],
+        }
+        async with self._graphs[run.graph_id](config) as graph:
+            left_off = await _left_off(graph, run) if run.attempt > 1 else None
+            if left_off is not None and not left_off.next:
+                recorder.message = recorder.message or _last_message(left_off)
+                return
+            if "checkpoint_id" in run.kwargs and left_off is None:
+                config["configurable"]["checkpoint_id"] = run.kwargs["checkpoint_id"]
+            parts = graph.astream(
+                None if left_off else _input(run),
+                config,
+                stream_mode=STREAM_MODES,
+                subgraphs=True,
+                durability="sync",
+                version="v2",
+            )
+            try:
+                async with asyncio.timeout(self._timeout) as deadline:
+                    async for part in parts:
+                        event = recorder.record(part)
+                        if event is not None and event.type == "custom":
+                            await self._sessions.note(run.thread_id, event)
+            except TimeoutError as error:
+                if deadline.expired():
+                    raise RunTimeout(f"The run took longer than {self._timeout:g} s.") from error
+                raise
+
+    async def _finish(self, run: Run, recorder: Recorder, meter: UsageMeter, outcome: Outcome, *, ms: int) -> None:
+        recorder.close_tasks(outcome.word)
+        if outcome is SUCCESS:
+            recorder.close_message()
+        end = self._log.draft_end(
+            run.run_id,
+            {
+                "status": outcome.word,
+                "error": outcome.error,
+                "usage": meter.usage(),
+                "cost": meter.cost,
+                "checkpoint_id": recorder.checkpoint_id,
+                "ms": ms,
+            },
+        )
+        ended = datetime.now(UTC)
+        earlier = await self._turns.get(run.thread_id, run.turn_id) if run.turn_id != run.run_id else None
+        turn = joined(earlier, _turn(run, recorder, meter, outcome, ended))
+        await self._runs.finish(
+            replace(run, status=outcome.status, ended_at=ended, error=outcome.error),
+            turn=turn,
+            log=[*self._log.events(run.run_id), end],
+        )
+        await self._sessions.complete(turn, recorder.last_node)
+        await self._log.close(run.run_id, end)
+        self._metrics.run_ended(outcome.word, seconds=ms / 1000, tokens=turn.tokens_used, cost=turn.cost)
+        log.info("run_ended", run_id=run.run_id, thread_id=run.thread_id, status=outcome.word, ms=ms)
+
+    def _recorder(self, run: Run) -> Recorder:
+        return Recorder(partial(self._log.append, run.run_id))
+
+
+def _input(run: Run) -> Any:
+    if "checkpoint_id" in run.kwargs:
+        return None
+    if "resume" in run.kwargs:
+        resume = run.kwargs["resume"]
+        return Command(resume={resume["interrupt_id"]: resume["value"]})
+    # The run's id is the message's id: taken up again after a crash, the message cannot enter the state twice.
+    return {"messages": [HumanMessage(run.kwargs["message"], id=run.run_id)]}
+
+
+async def _left_off(graph: Graph, run: Run) -> StateSnapshot | None:
+    """Where an earlier attempt of the run stopped; None if it left no checkpoint."""
+    snapshot = await graph.aget_state({"configurable": {"thread_id": run.thread_id}})
+    return snapshot if (snapshot.metadata or {}).get("run_id") == run.run_id else None
+
+
+def _last_message(snapshot: StateSnapshot) -> dict[str, Any] | None:
+    messages = snapshot.values.get("messages") if isinstance(snapshot.values, dict) else None
+    last = messages[-1] if messages else None
+    whole: dict[str, Any] | None = jsonable(last) if isinstance(last, BaseMessage) and last.type == "ai" else None
+    return whole
+
+
+def _failure(run: Run, error: BaseException, node: str | None) -> Outcome:
+    if isinstance(error, ThreadlineError):
+        status: RunStatus = "timeout" if isinstance(error, RunTimeout) else "error"
+        told = {"kind": error.kind, "message": error.message, "retryable": error.retryable}
+        log.warning("run_failed", run_id=run.run_id, kind=error.kind, node=node)
+        return Outcome(status, status, told)
+    if isinstance(error, GraphRecursionError):
+        told = {"kind": "recursion_limit", "message": "The graph took too many steps.", "retryable": False}
+        return Outcome("error", "error", told)
+    log.error("run_failed", run_id=run.run_id, kind="internal", node=node, exc_info=error)
+    where = f"The node {node}" if node else "The graph"
+    return Outcome("error", "error", {"kind": "internal", "message": f"{where} failed.", "retryable": True})
+
+
+def _turn(run: Run, recorder: Recorder, meter: UsageMeter, outcome: Outcome, ended: datetime) -> Turn:
+    extra: dict[str, Any] = {
+        "turn_id": run.turn_id,
+        "run_ids": [run.run_id],
+        "status": outcome.word,
+        "ended_at": ended.isoformat(),
+        "checkpoint_id": recorder.checkpoint_id,
+    }
+    if outcome.error is not None:
+        extra["error"] = outcome.error
+    if "checkpoint_id" in run.kwargs:
+        extra["rerun_of"] = run.kwargs["checkpoint_id"]
+    usage = meter.usage()
+    return Turn(
+        session_id=run.thread_id,
+        user_message=run.kwargs.get("message"),
+        assistant_message=recorder.text or None,
+        tools_used=unique(recorder.tools),
+        model_used=meter.model,
+        tokens_used=usage["total_tokens"] if usage else None,
+        cost=meter.cost,
+        created_at=run.created_at,
+        extra_metadata=extra,
+    )
+
+
+def _ms_since(started: float) -> int:
+    return round((time.perf_counter() - started) * 1000)

@@ -1,0 +1,173 @@
+"""The event log: what a run writes and every reader follows.
+
+A run that is going on is a tape in this process, copied to the live log (Redis) in batches so that it survives a
+crash. A finished one is in the archive before its last event is shown. Readers keep a position, not a queue, so a slow
+one costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import structlog
+
+from threadline.domain.errors import Unavailable
+from threadline.domain.events import ATTEMPT_SPAN, Event, EventType
+from threadline.domain.ports import Archive, LiveLog
+
+log = structlog.get_logger(__name__)
+
+BATCH_SECONDS = 0.05
+"""How long events gather before they go to the live log together."""
+
+
+class Tape:
+    """One run's events in this process, and those who wait for more."""
+
+    __slots__ = ("copied", "ended", "events", "next_id", "waiting")
+
+    def __init__(self, events: Iterable[Event], next_id: int) -> None:
+        self.events = list(events)
+        self.next_id = next_id
+        self.copied = len(self.events)
+        self.ended = False
+        self.waiting: set[asyncio.Event] = set()
+
+    def wake(self) -> None:
+        for waiter in self.waiting:
+            waiter.set()
+
+    async def follow(self, after: int) -> AsyncIterator[Event]:
+        position, waiter = 0, asyncio.Event()
+        self.waiting.add(waiter)
+        try:
+            while True:
+                waiter.clear()
+                while position < len(self.events):
+                    event = self.events[position]
+                    position += 1
+                    if event.id > after:
+                        yield event
+                if self.ended:
+                    return
+                await waiter.wait()
+        finally:
+            self.waiting.discard(waiter)
+
+
+class TieredEventLog:
+    """The `EventLog` port over a live log and an archive."""
+
+    def __init__(self, *, live: LiveLog, archive: Archive, now: Callable[[], float] = time.time) -> None:
+        self._live = live
+        self._archive = archive
+        self._now = now
+        self._tapes: dict[str, Tape] = {}
+        self._uncopied: dict[str, Tape] = {}
+        self._work = asyncio.Event()
+
+    def open(self, run_id: str) -> None:
+        """Begin the log of a new run, so that readers may come before its first event."""
+        self._tapes[run_id] = Tape((), next_id=1)
+
+    async def reopen(self, run_id: str, *, attempt: int) -> list[Event]:
+        """Take up the log of a run that a crash cut off; its new events get ids above all earlier ones."""
+        try:
+            events = await self._live.read(run_id)
+        except Unavailable:
+            events = []
+        self._tapes[run_id] = Tape(events, next_id=(attempt - 1) * ATTEMPT_SPAN + 1)
+        return events
+
+    def append(self, run_id: str, type: EventType, data: Any, *, ns: tuple[str, ...] = ()) -> Event:
+        """Append and show an event. `data` must be JSON types and is not to be changed afterwards."""
+        tape = self._tapes[run_id]
+        event = self._make(tape, type, data, ns)
+        tape.events.append(event)
+        tape.wake()
+        self._uncopied[run_id] = tape
+        self._work.set()
+        return event
+
+    def events(self, run_id: str) -> list[Event]:
+        """What a run that is going on has written so far."""
+        return self._tapes[run_id].events
+
+    def draft_end(self, run_id: str, data: Any) -> Event:
+        """The last event, made but not yet shown: archive the log with it, then `close`."""
+        return self._make(self._tapes[run_id], "end", data, ())
+
+    async def close(self, run_id: str, end: Event) -> None:
+        """Show the last event and forget the tape: from here on the archive answers."""
+        tape = self._tapes.pop(run_id)
+        self._uncopied.pop(run_id, None)
+        tape.events.append(end)
+        tape.ended = True
+        tape.wake()
+        await self.discard([run_id])
+
+    async def discard(self, run_ids: Collection[str]) -> None:
+        """Delete live logs. A live log that is away loses them by their TTL."""
+        try:
+            await self._live.delete(run_ids)
+        except Unavailable:
+            log.warning("live_log_away", runs=len(run_ids))
+
+    async def follow(self, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+        tape = self._tapes.get(run_id)
+        if tape is not None:
+            async for event in tape.follow(after):
+                yield event
+            return
+        for event in await self._archive.read(run_id) or ():
+            if event.id > after:
+                yield event
+
+    @asynccontextmanager
+    async def copying(self) -> AsyncIterator[None]:
+        """Copy events to the live log in the background, and what is left of them at the end."""
+        task = asyncio.create_task(self._copy())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            with suppress(Unavailable):
+                await self.flush()
+
+    async def _copy(self) -> None:
+        """Copy new events in batches, for ever. While the live log is away they stay here and are tried again."""
+        while True:
+            await self._work.wait()
+            await asyncio.sleep(BATCH_SECONDS)
+            try:
+                await self.flush()
+            except Unavailable:
+                log.warning("live_log_away", runs=len(self._uncopied))
+                await asyncio.sleep(1)
+
+    async def flush(self) -> None:
+        """Copy everything there is to copy now."""
+        self._work.clear()
+        tapes = dict(self._uncopied)
+        batches = {run_id: tape.events[tape.copied :] for run_id, tape in tapes.items()}
+        if not batches:
+            return
+        try:
+            await self._live.extend(batches)
+        except Unavailable:
+            self._work.set()
+            raise
+        for run_id, tape in tapes.items():
+            tape.copied += len(batches[run_id])
+            if tape.copied == len(tape.events) and self._uncopied.get(run_id) is tape:
+                del self._uncopied[run_id]
+
+    def _make(self, tape: Tape, type: EventType, data: Any, ns: tuple[str, ...]) -> Event:
+        event = Event(tape.next_id, type, ns, data, self._now())
+        tape.next_id += 1
+        return event
