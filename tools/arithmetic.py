@@ -1,4 +1,4 @@
-"""Exact arithmetic on an expression a stranger wrote: bounded work, no names but our own, decimals instead of floats."""
+"""Exact arithmetic on what a stranger wrote: bounded work, no names but our own, decimals instead of floats."""
 
 from __future__ import annotations
 
@@ -149,7 +149,8 @@ def _known(name: str, *, called: bool) -> str:
         return lower
     if lower in FUNCTIONS:
         raise ToolFailure(f"{lower} needs its argument in parentheses, as in {lower}(9)")
-    raise ToolFailure(f"'{name[:40]}' is unknown; there are the functions {', '.join(FUNCTIONS)} and {', '.join(CONSTANTS)}")
+    known = ", ".join([*FUNCTIONS, *CONSTANTS])
+    raise ToolFailure(f"'{name[:40]}' is not a number; the functions and constants are {known}")
 
 
 def _wrap(parts: list[str], function: str) -> None:
@@ -224,6 +225,11 @@ def _bounded(number: Number) -> Number:
     return number
 
 
+def _decimal(number: Number) -> Decimal:
+    """Rounded to the working precision: a logarithm of thousands of digits would take long."""
+    return getcontext().create_decimal(number)
+
+
 def _multiply(a: Number, b: Number) -> Number:
     if isinstance(a, int) and isinstance(b, int) and a.bit_length() + b.bit_length() > _MAX_BITS + 1:
         raise _too_large()
@@ -233,13 +239,13 @@ def _multiply(a: Number, b: Number) -> Number:
 def _divide(a: Number, b: Number) -> Number:
     if isinstance(a, int) and isinstance(b, int) and a % b == 0:
         return a // b
-    return Decimal(a) / Decimal(b)
+    return _decimal(a) / _decimal(b)
 
 
 def _floor_divide(a: Number, b: Number) -> Number:
     if isinstance(a, int) and isinstance(b, int):
         return a // b
-    quotient, rest = divmod(Decimal(a), Decimal(b))
+    quotient, rest = divmod(_decimal(a), _decimal(b))
     return quotient - 1 if rest and (rest < 0) != (b < 0) else quotient
 
 
@@ -247,13 +253,13 @@ def _modulo(a: Number, b: Number) -> Number:
     """With the sign of `b`, for decimals as for integers."""
     if isinstance(a, int) and isinstance(b, int):
         return a % b
-    rest = Decimal(a) % Decimal(b)
+    rest = _decimal(a) % _decimal(b)
     return rest + b if rest and (rest < 0) != (b < 0) else rest
 
 
 def _power(base: Number, exponent: Number) -> Number:
     if not isinstance(base, int) or not isinstance(exponent, int) or exponent < 0:
-        return _bounded(Decimal(base) ** Decimal(exponent))
+        return _bounded(_decimal(base) ** _decimal(exponent))
     if abs(base) > 1 and (exponent > _MAX_BITS or math.log2(abs(base)) * exponent > _MAX_BITS):
         raise _too_large()
     return int(base**exponent)
@@ -284,7 +290,7 @@ def _floating(function: Callable[..., float]) -> Callable[..., Number]:
     def call(*numbers: Number) -> Number:
         value = function(*map(float, numbers))
         getcontext().flags[Inexact] = True
-        vanishes = abs(value) < 1e-15 and any(abs(number) > 1 for number in numbers)
+        vanishes = abs(value) < 1e-15 and not all(-1 <= number <= 1 for number in numbers)
         return Decimal(0 if vanishes else format(value, ".15g"))
 
     return call
@@ -304,18 +310,19 @@ def _whole(function: Callable[..., int], *, most: int | None = None) -> Callable
 
 
 def _rounding(mode: str) -> Callable[[Number], Number]:
-    return lambda number: int(Decimal(number).to_integral_value(rounding=mode))
+    return lambda number: number if isinstance(number, int) else int(number.to_integral_value(rounding=mode))
 
 
 def _round(number: Number, digits: Number = 0) -> Number:
     """Half is rounded away from zero, as at school."""
-    if digits != int(digits) or abs(digits) > PRECISION:
+    if digits != int(digits) or not -PRECISION <= digits <= PRECISION:
         raise ToolFailure(f"round takes a whole number of digits up to {PRECISION}")
     if isinstance(number, int):
         unit = 10 ** max(0, -int(digits))
-        return (abs(number) * 2 + unit) // (2 * unit) * unit * (-1 if number < 0 else 1)
+        size = (2 * abs(number) + unit) // (2 * unit) * unit
+        return -size if number < 0 else size
     inexact = getcontext().flags[Inexact]
-    rounded = Decimal(number).quantize(Decimal(1).scaleb(-int(digits)), rounding=ROUND_HALF_UP)
+    rounded = _decimal(number).quantize(Decimal(1).scaleb(-int(digits)), rounding=ROUND_HALF_UP)
     getcontext().flags[Inexact] = inexact
     return int(rounded) if digits <= 0 else rounded
 
@@ -323,17 +330,17 @@ def _round(number: Number, digits: Number = 0) -> Number:
 def _root(number: Number) -> Number:
     if isinstance(number, int) and number >= 0 and math.isqrt(number) ** 2 == number:
         return math.isqrt(number)
-    return Decimal(number).sqrt()
+    return _decimal(number).sqrt()
 
 
 def _cube_root(number: Number) -> Number:
-    root = abs(Decimal(number)) ** (Decimal(1) / 3) if number else Decimal(0)
-    return root.copy_sign(Decimal(number))
+    root = abs(_decimal(number)) ** (Decimal(1) / 3) if number else Decimal(0)
+    return -root if number < 0 else root
 
 
 def _logarithm(number: Number, base: Number | None = None) -> Number:
-    natural = Decimal(number).ln()
-    return natural if base is None else natural / Decimal(base).ln()
+    natural = _decimal(number).ln()
+    return natural if base is None else natural / _decimal(base).ln()
 
 
 # name: (function, fewest arguments, most arguments)
@@ -351,10 +358,10 @@ FUNCTIONS: dict[str, tuple[Callable[..., Number], int, int]] = {
     "mean": (lambda *numbers: _divide(sum(numbers), len(numbers)), 1, 100),
     "avg": (lambda *numbers: _divide(sum(numbers), len(numbers)), 1, 100),
     "pow": (_power, 2, 2),
-    "exp": (lambda number: Decimal(number).exp(), 1, 1),
+    "exp": (lambda number: _decimal(number).exp(), 1, 1),
     "ln": (_logarithm, 1, 1),
     "log": (_logarithm, 1, 2),
-    "log10": (lambda number: Decimal(number).log10(), 1, 1),
+    "log10": (lambda number: _decimal(number).log10(), 1, 1),
     "log2": (lambda number: _logarithm(number, 2), 1, 1),
     "sin": (_floating(math.sin), 1, 1),
     "cos": (_floating(math.cos), 1, 1),

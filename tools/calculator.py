@@ -76,6 +76,7 @@ _SIGNS = str.maketrans({"×": "*", "✕": "*", "✖": "*", "·": "*", "⋅": "*"
 _AMOUNT = r"(?<![\d.,])(?:\d[\d,]*+(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d{1,4}(?!\d))?"
 _WORD = r"[^\W\d_]+(?:_[^\W\d_]+)*(?:\*\*[1-9]|[1-9](?!\d))?"
 _WORD_LAZY = r"[^\W\d_]+?(?:\*\*[1-9]|[1-9])?"
+_POWER = "(?:제곱|세제곱|평방|입방)"
 _UNIT_LAZY = r"[^\W\d_][^()+,]{0,40}?"
 _UNIT = rf"°? ?{_WORD}(?: {_WORD}){{0,2}}(?: ?[*/] ?{_WORD}(?: {_WORD})?){{0,4}}"
 
@@ -107,8 +108,8 @@ _TARGETS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"(?P<source>.*\S) ?(?:\s(?:to|in|into|as)\s|->|=>|→) ?(?P<target>{_UNIT})",
-        rf"(?P<source>.*?) ?(?:[을를은는]\s|\s) ?(?P<target>(?:(?:제곱|세제곱|평방|입방) )?{_WORD_LAZY})(?:으로|로)(?:\s.*)?",
-        rf"(?P<source>.*?) ?[은는이가]? ?몇 ?(?P<target>{_UNIT_LAZY}) ?(?:이?야|인가요?|이에요|예요|입니까|이?지|이?니)?",
+        rf"(?P<source>.*?) ?(?:[을를은는]\s|\s) ?(?P<target>(?:{_POWER} )?{_WORD_LAZY})(?:으로|로)(?:\s.*)?",
+        rf"(?P<source>.*?) ?[은는이가]? ?몇 ?(?P<target>{_UNIT_LAZY}) ?(?:이?야|인가요?|이에요|예요|입니까|이?지)?",
     )
 )
 _TERM = re.compile(rf" ?([+-]?) ?({_AMOUNT}) ?({_UNIT})")

@@ -32,7 +32,7 @@ class ToolConfig:
 
 
 def build(config: ToolConfig, *, http: httpx.AsyncClient) -> list[Tool]:
-    """Every tool, asking the network through `http`. Raises Invalid if a search provider is named that is not set up."""
+    """Every tool, asking the network through `http`. Raises Invalid for a search provider that is not set up."""
     ask = fetch.over(http)
     return [
         calculator.tool(
@@ -41,9 +41,7 @@ def build(config: ToolConfig, *, http: httpx.AsyncClient) -> list[Tool]:
             convert=units.convert,
             timeout=config.timeout,
         ),
-        weather.tool(
-            ask, forecast_url=config.weather_url, geocoding_url=config.geocoding_url, timeout=config.timeout
-        ),
+        weather.tool(ask, forecast_url=config.weather_url, geocoding_url=config.geocoding_url, timeout=config.timeout),
         search.tool(_providers(config, ask), timeout=config.timeout),
     ]
 

@@ -17,7 +17,7 @@ class Arguments(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One thing the agent can do. `run` takes a validated `arguments` and returns the result or raises `ToolFailure`."""
+    """One thing the agent can do. `run` takes validated `arguments`; it returns the result or raises `ToolFailure`."""
 
     name: str
     description: str

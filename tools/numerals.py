@@ -11,7 +11,7 @@ LARGE = {"만": 10**4, "억": 10**8, "조": 10**12}
 
 _DIGIT, _SMALL, _LARGE = "".join(DIGITS), "".join(SMALL), "".join(LARGE)
 _NUMBER = r"\d[\d,]*(?:\.\d+)?"
-# A numeral is no other word's tail (마일 is a mile, 3 일 are days) and may go on after 만, 억 or 조 and a space: 1억 2천만.
+# A numeral is no other word's tail (마일 is a mile, 3 일 are days). After 만, 억 or 조 it may go on behind a space.
 _NUMERAL = re.compile(
     rf"(?<![가-힣\d.,])(?<!\d )(?:{_NUMBER}(?: (?=[{_LARGE}]))?)?"
     rf"(?:[{_DIGIT}{_SMALL}{_LARGE}]"

@@ -73,7 +73,7 @@ class Toolbox:
         given = dict(args) if isinstance(args, Mapping) else {}
         tool = self._tools.get(name)
         if tool is None:
-            return outcome(given, _Landing(error=f"there is no tool called {name}; there are: {', '.join(self._tools)}"))
+            return outcome(given, _Landing(error=f"there is no tool called {name}; there are {', '.join(self._tools)}"))
         try:
             asked = tool.arguments.model_validate(args)
         except ValidationError as error:

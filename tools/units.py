@@ -21,7 +21,7 @@ async def convert(amounts: Sequence[tuple[Decimal, str]], target: str | None) ->
     Raises ToolFailure for an unknown unit and for amounts that cannot be summed or converted.
     """
     # Reading pint's definitions takes a good part of a second: once per process, and never in the event loop.
-    pint = _loaded or await asyncio.to_thread(_load)
+    pint = _loaded if _loaded is not None else await asyncio.to_thread(_load)
     with localcontext(Context(prec=40, traps=[DivisionByZero, InvalidOperation, Overflow])):
         return pint.convert(amounts, target)
 
@@ -33,7 +33,7 @@ class _Pint:
         import pint
 
         self.errors = pint.errors
-        self.registry = pint.UnitRegistry(non_int_type=Decimal)
+        self.registry: Any = pint.UnitRegistry(non_int_type=Decimal)
         for definition in DEFINITIONS:
             self.registry.define(definition)
 

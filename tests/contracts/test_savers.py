@@ -519,6 +519,21 @@ async def test_a_hundred_sessions_at_once(database: str, redis: RedisServer, poo
         assert found == [["one", "heard one", "two", "heard two"]] * 100
 
 
+async def test_cancelled_runs_leave_a_saver_that_works(tiered: Bench) -> None:
+    """Wherever the cancellation strikes, between the tiers or within one, the thread goes on from what was kept."""
+    graph, configs = conversation(tiered.saver), [thread() for _ in range(30)]
+    runs = [asyncio.create_task(graph.ainvoke(said("one"), config, durability="sync")) for config in configs]
+    for run in runs:
+        await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED, timeout=0.005)
+        run.cancel()
+    await asyncio.wait(runs)
+    assert any(run.cancelled() for run in runs)
+    for config in configs:
+        await graph.ainvoke(said("two"), config, durability="sync")
+        assert (await texts(graph, config))[-2:] == ["two", "heard two"]
+    assert tiered.saver.live_ok
+
+
 # What graphs do with it
 
 
@@ -727,9 +742,7 @@ class Pair:
             elif kind == "fork":
                 await graph.ainvoke(said(text), await old(graph), durability=durability)
             elif kind == "update":
-                await graph.aupdate_state(
-                    await old(graph), {**said(text), "notes": [text], "value": UUID(int=self.turn)}, "speak"
-                )
+                await graph.aupdate_state(await old(graph), values, "speak")
             elif kind == "replay":
                 if (await graph.aget_state(self.config)).values:
                     await graph.ainvoke(None, await old(graph), durability=durability)

@@ -1,6 +1,7 @@
 """A stand-in for the service, for tests of the page: the HTTP API over scripted runs, all of it in memory.
 
-What a run does follows from words in the message: "slowly" writes for a long time, "fail" ends in an error the first
+What a run does follows from words in the message: "slowly" writes for a long time, "count" writes plain numbers,
+"fail" ends in an error the first
 time, "markup" answers with HTML and scripts, "ask me" interrupts, "crash" restarts in the middle of the answer,
 "stranger" runs the nodes of another graph. Anything with digits calls the calculator.
 """
@@ -454,6 +455,8 @@ def used(call: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
 def reply_to(message: str, session: StubSession) -> str:
     if "markup" in message:
         return MARKUP
+    if "count" in message:
+        return " ".join(str(n) for n in range(100, 160))
     if "slowly" in message:
         return " ".join(f"word{n}" for n in range(400))
     asked = max(at for at, one in enumerate(session.messages) if one["type"] == "human")

@@ -138,7 +138,7 @@ class SqlTurns:
             .group_by(chat_history.c.session_id)
         )
         async with self._database.reader.connect() as connection:
-            return dict((await connection.execute(query)).tuples().all())
+            return {row[0]: row[1] for row in await connection.execute(query)}
 
 
 class SqlArchive:

@@ -132,10 +132,10 @@ class RedisLiveLog(_Asked):
         await self._ask(work)
 
     async def read(self, run_id: str) -> list[Event]:
-        entries: list[Any] = await self._ask(lambda redis: redis.xrange(keys.run_log(run_id))) or []
+        entries: Any = await self._ask(lambda redis: redis.xrange(keys.run_log(run_id)))
         # A batch that was sent again after a lost answer stands there twice.
         events: dict[int, Event] = {}
-        for _, fields in entries:
+        for _, fields in entries or ():
             for id, type_, ns, data, at in orjson.loads(fields[b"events"]):
                 events[id] = Event(id, type_, tuple(ns), data, at)
         return [events[id] for id in sorted(events)]

@@ -158,8 +158,9 @@ class TieredSaver(BaseCheckpointSaver[str]):
         await self._history.acopy_thread(_thread_id(source_thread_id), _thread_id(target_thread_id))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        places = [(_thread_id(id_), ns) for id_ in thread_ids for ns in await self._history.namespaces(id_)]
-        await self._history.aprune(thread_ids, strategy=strategy)
+        ids = [_thread_id(thread_id) for thread_id in thread_ids]
+        places = [(thread_id, ns) for thread_id in ids for ns in await self._history.namespaces(thread_id)]
+        await self._history.aprune(ids, strategy=strategy)
         if strategy == "delete":
             await self._forget(places)
 

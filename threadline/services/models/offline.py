@@ -165,9 +165,9 @@ def _calls_now(
     """The calls to make at this point of the turn, to the tools there are, in the words of their schemas."""
     if conversation.results:
         following = next_call(plan, conversation.results)
-        wanted = (following,) if following else ()
+        wanted = [following] if following else []
     else:
-        wanted = plan.calls
+        wanted = list(plan.calls)
     return [fitted for call in wanted if (fitted := _fit(call, offered))]
 
 

@@ -17,7 +17,8 @@ Row = Mapping[str, Any]
 _CAN = {
     "en": (
         "- work things out: “What is (15+27)*3?”, “15% of 200”, “5 km in miles”\n"
-        "- look up the weather, now or in the coming days: “What's the weather in Seoul?”, “Will it rain in Paris tomorrow?”\n"
+        "- look up the weather, now or in the coming days: “What's the weather in Seoul?”, “Will it "
+        "rain in Paris tomorrow?”\n"
         "- search the web: “Search for LangGraph”, “Who is Ada Lovelace?”\n"
         "- do several of these in one message, and follow up: “And in Busan?”, “Times 2?”"
     ),
@@ -31,41 +32,52 @@ _CAN = {
 _CONNECT = {
     "en": "For open conversation, connect a real model: set OPENROUTER_API_KEY, or OPENAI_BASE_URL for any "
     "OpenAI-compatible server, and start the service again.",
-    "ko": "자유로운 대화를 하려면 OPENROUTER_API_KEY를 설정하거나, OpenAI 호환 서버라면 OPENAI_BASE_URL을 설정해 진짜 모델을 "
+    "ko": "자유로운 대화를 하려면 OPENROUTER_API_KEY를 설정하거나, OpenAI 호환 서버라면 OPENAI_BASE_URL을 "
+    "설정해 진짜 모델을 "
     "연결한 뒤 서비스를 다시 시작해 주세요.",
 }
 _PHRASES: dict[str, dict[Language, str]] = {
     "greeting": {
-        "en": "Hello{name}! I'm Threadline's offline model. I follow fixed rules, yet I can do sums, tell you the weather "
+        "en": "Hello{name}! I'm Threadline's offline model. I follow fixed rules, yet I can do sums, tell "
+        "you the weather "
         "and search the web. What can I do for you?",
-        "ko": "안녕하세요{name}! 저는 Threadline의 오프라인 모델이에요. 정해진 규칙대로 움직이지만 계산, 날씨, 웹 검색을 할 수 "
+        "ko": "안녕하세요{name}! 저는 Threadline의 오프라인 모델이에요. 정해진 규칙대로 움직이지만 계산, "
+        "날씨, 웹 검색을 할 수 "
         "있어요. 무엇을 도와드릴까요?",
     },
     "well": {
-        "en": "All well, thank you! I'm Threadline's offline model, so I run on rules rather than moods. What can I do for you?",
-        "ko": "잘 지내고 있어요, 고마워요! 저는 규칙으로 움직이는 Threadline의 오프라인 모델이에요. 무엇을 도와드릴까요?",
+        "en": "All well, thank you! I'm Threadline's offline model, so I run on rules rather than moods. "
+        "What can I do for you?",
+        "ko": "잘 지내고 있어요, 고마워요! 저는 규칙으로 움직이는 Threadline의 오프라인 모델이에요. 무엇을 "
+        "도와드릴까요?",
     },
     "help": {
         "en": "I'm Threadline's offline model: fixed rules, no language model behind me. I can\n\n{can}\n\n{connect}",
-        "ko": "저는 Threadline의 오프라인 모델이에요. 언어 모델 없이 정해진 규칙으로 답해요. 이런 일을 할 수 있어요.\n\n{can}\n\n"
+        "ko": "저는 Threadline의 오프라인 모델이에요. 언어 모델 없이 정해진 규칙으로 답해요. 이런 일을 할 "
+        "수 있어요.\n\n{can}\n\n"
         "{connect}",
     },
     "identity": {
-        "en": "I'm Threadline's offline model, a program of fixed rules that answers while no language model is connected. "
+        "en": "I'm Threadline's offline model, a program of fixed rules that answers while no language "
+        "model is connected. "
         "I can\n\n{can}\n\n{connect}",
-        "ko": "저는 Threadline의 오프라인 모델이에요. 언어 모델이 연결되지 않았을 때 정해진 규칙으로 답하는 프로그램이에요. 이런 "
+        "ko": "저는 Threadline의 오프라인 모델이에요. 언어 모델이 연결되지 않았을 때 정해진 규칙으로 "
+        "답하는 프로그램이에요. 이런 "
         "일을 할 수 있어요.\n\n{can}\n\n{connect}",
     },
     "unknown": {
         "en": "I'm the offline model and follow fixed rules, so I have no answer to that. I can\n\n{can}\n\n{connect}",
-        "ko": "저는 정해진 규칙으로 답하는 오프라인 모델이라 이 말에는 답할 수 없어요. 이런 일은 할 수 있어요.\n\n{can}\n\n"
+        "ko": "저는 정해진 규칙으로 답하는 오프라인 모델이라 이 말에는 답할 수 없어요. 이런 일은 할 수 "
+        "있어요.\n\n{can}\n\n"
         "{connect}",
     },
     "thanks": {"en": "You're welcome{name}!", "ko": "천만에요{name}! 또 필요하면 말씀해 주세요."},
     "bye": {"en": "Goodbye{name}! Come back any time.", "ko": "안녕히 가세요{name}! 언제든 다시 오세요."},
     "clock": {
-        "en": "I can't tell the time: the offline model has no clock. Ask for a city's weather and I can tell you its local time.",
-        "ko": "오프라인 모델은 시계가 없어서 지금 시각이나 날짜를 알 수 없어요. 도시 날씨를 물어보시면 그곳의 현지 시각을 알려드릴 수 "
+        "en": "I can't tell the time: the offline model has no clock. Ask for a city's weather and I can "
+        "tell you its local time.",
+        "ko": "오프라인 모델은 시계가 없어서 지금 시각이나 날짜를 알 수 없어요. 도시 날씨를 물어보시면 "
+        "그곳의 현지 시각을 알려드릴 수 "
         "있어요.",
     },
     "which_place": {
@@ -73,7 +85,8 @@ _PHRASES: dict[str, dict[Language, str]] = {
         "ko": "어느 도시의 날씨가 궁금하세요? 예를 들어 “서울 날씨 알려줘”라고 물어보세요.",
     },
     "no_figure": {
-        "en": "There is no earlier result in this conversation to go on from. Please give me the whole sum, such as “126 * 2”.",
+        "en": "There is no earlier result in this conversation to go on from. Please give me the whole "
+        "sum, such as “126 * 2”.",
         "ko": "이 대화에는 이어서 계산할 앞의 결과가 없어요. “126 곱하기 2”처럼 식을 모두 알려주세요.",
     },
     "fact_told": {"en": "Got it: your {0} is {1}. I'll remember it in this conversation.", "ko": "{1}, 기억할게요."},
@@ -149,7 +162,10 @@ def _told(result: Result, plan: Plan, language: Language) -> str:
 def _missing(tool: Tool, language: Language) -> str:
     name = _TOOL_NAMES[tool][language]
     if language == "ko":
-        return f"여기에는 {name} 도구가 없어서 이 부분은 답할 수 없어요. 오프라인 모델은 도구가 있어야 답을 찾을 수 있어요."
+        return (
+            f"여기에는 {name} 도구가 없어서 이 부분은 답할 수 없어요. 오프라인 모델은 도구가 있어야 답을 "
+            f"찾을 수 있어요."
+        )
     return (
         f"I would need a {name} tool for that, and there is none here. I'm the offline model and know nothing by heart."
     )
@@ -313,22 +329,31 @@ def _time(data: Row) -> str:
 
 def _day_sentence(place: str, day: str, row: Row, *, call: Call | None, language: Language) -> str:
     rain = row.get("precipitation_probability_percent")
-    asked_rain = call is not None and call.rain and rain is not None
+    asked_rain = call is not None and call.rain and isinstance(rain, int)
     if language == "ko":
         when = _KOREAN_DAYS.get(day, f"{_KOREAN_WEEKDAYS[_weekday(row)]}요일")
         label = _CONDITIONS.get(row.get("condition_code", -1), (str(row.get("condition", "")), ""))[0]
         first = f"{_likely_korean(rain)} " if asked_rain else ""
-        return f"{first}{place}의 {when}({row['date']}) 예보는 {label}, {_range(row, language)}{_chance(rain, language)}예요."
+        return (
+            f"{first}{place}의 {when}({row['date']}) 예보는 {label}, "
+            f"{_range(row, language)}{_chance(rain, language)}예요."
+        )
     when = _ENGLISH_DAYS.get(day, day.capitalize())
     first = f"{_likely_english(rain)} " if asked_rain else ""
-    return f"{first}{when} in {place} ({row['date']}): {row.get('condition', '')}, {_range(row, language)}{_chance(rain, language)}."
+    return (
+        f"{first}{when} in {place} ({row['date']}): {row.get('condition', '')}, "
+        f"{_range(row, language)}{_chance(rain, language)}."
+    )
 
 
 def _day_line(row: Row, language: Language) -> str:
     rain = row.get("precipitation_probability_percent")
     if language == "ko":
         label = _CONDITIONS.get(row.get("condition_code", -1), (str(row.get("condition", "")), ""))[0]
-        return f"{row['date']}({_KOREAN_WEEKDAYS[_weekday(row)]}): {label}, {_range(row, language)}{_chance(rain, language)}"
+        return (
+            f"{row['date']}({_KOREAN_WEEKDAYS[_weekday(row)]}): {label}, "
+            f"{_range(row, language)}{_chance(rain, language)}"
+        )
     name = WEEKDAYS[_weekday(row)].capitalize()
     return f"{name} {row['date']}: {row.get('condition', '')}, {_range(row, language)}{_chance(rain, language)}"
 
@@ -344,11 +369,11 @@ def _chance(rain: int | None, language: Language) -> str:
     return f", 강수 확률 {rain}%" if language == "ko" else f", {rain}% chance of rain or snow"
 
 
-def _likely_english(rain: int) -> str:
+def _likely_english(rain: Any) -> str:
     return "Probably yes." if rain >= 60 else "Perhaps." if rain >= 30 else "Probably not."
 
 
-def _likely_korean(rain: int) -> str:
+def _likely_korean(rain: Any) -> str:
     return "올 것 같아요." if rain >= 60 else "올 수도 있어요." if rain >= 30 else "안 올 것 같아요."
 
 

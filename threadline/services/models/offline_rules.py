@@ -150,7 +150,8 @@ _TEMPERATURE = re.compile(
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(
-    r"\b(?P<kind>difference|average|mean)\b[^\n]{0,20}\btemperatures?\b[^\n]{0,12}\b(?:between|of|in|for) (?P<places>[^\n?]+)"
+    r"\b(?P<kind>difference|average|mean)\b[^\n]{0,20}\btemperatures?\b[^\n]{0,12}\b(?:between|of|in"
+    r"|for) (?P<places>[^\n?]+)"
     r"|(?P<kind2>average) temperatures? (?:of|in|between) (?P<places2>[^\n?]+)"
     r"|\btemperature (?P<kind3>difference) (?:between|of) (?P<places3>[^\n?]+)",
     re.IGNORECASE,
@@ -210,10 +211,12 @@ def _weather_call(place: str, day: str, *, rain: bool = False) -> Call:
 
 
 _NOT_FOLLOWING = re.compile(
-    r"^(?:yes|no|ok|okay|why|how|what|who|when|where|sure|fine|good|great|cool|nice|really|right|wow|hmm|please|sorry|that|it|this|"
-    r"you|me|again|continue|go on|more|next|wait|그래|응|네|아니|왜|뭐|정말|진짜|좋아|그렇구나|알겠어|계속|너|나|그거|이거|아니요|뭐라고)\b[^|]*$",
+    r"^(?:yes|no|ok|okay|why|how|what|who|when|where|sure|fine|good|great|cool|nice|really|right|wow"
+    r"|hmm|please|sorry|that|it|this|"
+    r"you|me|again|continue|go on|more|next|wait|그래|응|네|아니|왜|뭐|정말|진짜|좋아|그렇구나|알겠어"
+    r"|계속|너|나|그거|이거|아니요|뭐라고)\b[^|]*$",
     re.IGNORECASE,
-)  # fmt: skip
+)
 
 
 def _weather_again(match: re.Match[str], remember: Remember) -> Plan | None:
@@ -233,7 +236,7 @@ def _weather_again(match: re.Match[str], remember: Remember) -> Plan | None:
     wanted = memory.place_wanted or (before and memory.latest == "weather")
     led = bool(match["lead"] or match["tail"] or day or memory.place_wanted)
     familiar = bool(places) and all(place in KNOWN_PLACES for place in places or ())
-    if not places or not (wanted and (led or familiar) or (before and familiar)):
+    if not places or not ((wanted and (led or familiar)) or (before and familiar)):
         return None
     kept = day or (before.day if before else "now")
     return _calls(*(_weather_call(place, kept, rain=bool(before and before.rain)) for place in places), confidence=0.85)
@@ -243,8 +246,10 @@ def _weather_again(match: re.Match[str], remember: Remember) -> Plan | None:
 
 _PERSONAL = re.compile(r"\b(?:you|your|yours|me|my|mine|i|we|us|our|i'm|you're)\b", re.IGNORECASE)
 _NO_SUBJECT = re.compile(
-    r"(?:it|this|that|these|those|he|she|they|there|here|up|new|wrong|next|the (?:matter|problem|result|answer|difference|point)|"
-    r"이거|그거|저거|이것|그것|저것|이게|그게|저게|이건|그건|너|넌|네|니|나|난|내|저|제|당신|우리|오늘|지금|내일|여기|거기|결과|답|문제|이유|왜|어떻게|그럼|아까|방금|"
+    r"(?:it|this|that|these|those|he|she|they|there|here|up|new|wrong|next|the (?:matter|problem"
+    r"|result|answer|difference|point)|"
+    r"이거|그거|저거|이것|그것|저것|이게|그게|저게|이건|그건|너|넌|네|니|나|난|내|저|제|당신|우리|오늘"
+    r"|지금|내일|여기|거기|결과|답|문제|이유|왜|어떻게|그럼|아까|방금|"
     r"이름|내 이름|다시|더|하나|그|이|정답|[\d\s.,:/()+*=%-]+)",
     re.IGNORECASE,
 )
@@ -298,7 +303,8 @@ def _search_again(match: re.Match[str], remember: Remember) -> Plan | None:
 # --- The tables ---------------------------------------------------------------------------------------------------
 
 _POLITE = (
-    r"(?:(?:hi|hello|hey|ok|okay|so|and|also|then|now|please|can you|could you|would you|will you|i want you to|i'd like you to|"
+    r"(?:(?:hi|hello|hey|ok|okay|so|and|also|then|now|please|can you|could you|would you|will you"
+    r"|i want you to|i'd like you to|"
     r"let's|just|안녕하세요|안녕|그리고|그럼|그러면|혹시)[\s,!.]+)*"
 )
 _DOING = r" ?(?:해 ?줘요?|해 ?주세요|해 ?주고|해 ?봐요?|해 ?줄래\S*|해|하고|부탁\S*)?"
@@ -315,50 +321,88 @@ def _table(*rows: tuple[str | re.Pattern[str], Callable[[re.Match[str], Remember
 
 
 TOOL_RULES = _table(
-        (
-            rf"^{_POLITE}(?:search|google|look up|web search|do a (?:web )?search|run a search|find(?: me)? (?:information|info|something|articles?|news|out))"
-            r"(?: (?:the web|the internet|online|google|wikipedia))?(?:\s+(?:for|about|on))?[\s:]+(?P<query>\S.*)$",
-            _search_for,
-        ),
-        (rf"^{_POLITE}(?:웹에서 |인터넷에서 |구글에서 )?(?:검색|검색어)[:\s]\s*(?P<query>\S.*)$", _search_for),
-        (rf"^{_POLITE}(?:웹에서 |인터넷에서 |구글에서 )?(?P<query>\S.*?) ?{_ABOUT} ?(?:좀 |더 |자세히 |간단히 )?{_TELL}\S*(?: ?(?:줘|주세요|봐|싶어)\S*)?[\s?.!]*$", _search_for),
-        (rf"^{_POLITE}(?:웹에서 |인터넷에서 |구글에서 )?(?P<query>\S.*?)(?:을|를|도)? ?(?:좀 )?(?:검색|구글링){_DOING}[\s?.!]*$", _search_for),
-        (r"^.", _sum),
-        (_BETWEEN, _sum_over_places),
-        (_BETWEEN_KOREAN, _sum_over_places),
-        (_TEMPERATURE, _sum_on_temperature),
-        (r"^.", _weather),
-        (r"\d", _sum_inside),
-        (rf"^{_POLITE}(?:do you know |tell me )?(?:who|what)(?:'s|s| {_BE}) (?P<query>\S.*)$", _search_question),
-        (rf"^{_POLITE}(?:tell me (?:more )?about|explain|define|what do you know about|(?:the )?(?:latest )?news (?:about|on|of))\s+(?P<query>\S.*)$", _search_question),
-        (rf"^{_POLITE}what does (?P<query>\S.*?) (?:mean|stand for|do)\b.*$", _search_question),
-        (
-            rf"^{_POLITE}(?P<query>(?:when|where|which|why) (?:{_BE}|did|do|does|can|will)\b\s\S.*|how (?:do|does|did|can|many|much|old|tall|far|long|big|high|deep|to|{_BE})\s\S.*"
-            r"|who (?:invented|discovered|wrote|made|created|won|founded|painted|built|developed|directed|composed|designed)\s\S.*|which \S+ (?:is|has|was)\s\S.*|(?:the )?latest news\b.*)$",
-            _search_whole_question,
-        ),
-        (rf"^{_POLITE}(?P<query>\S.*?)(?:이라는|라는)? ?(?:이란|란|이라는 게|라는 게|이라는 것은|라는 것은)(?: ?(?:뭐|무엇|뭔)\S*(?: \S+)?)?[\s?.!]*$", _search_question),
-        (rf"^{_POLITE}(?P<query>\S.*?)(?:은|는|이|가)? ?(?:뭐야|뭐예요|뭐에요|뭐죠|뭐지|뭐니|뭔가요|뭔데|뭔지|뭐하는|무엇\S*|누구\S*|어디\S*|언제\S*|무슨 ?뜻\S*|뜻이? ?뭐\S*)(?: (?:알려|설명해?|가르쳐|말해|있|야)\S*(?: ?\S+)?)?[\s?.!]*$", _search_question),
-        (rf"^{_POLITE}(?P<query>\S.*?)(?:을|를|은|는|도)? ?(?:좀 |더 )?(?:알려|찾아|설명해?|소개해?|조사해?|가르쳐) ?(?:줘|주세요|주고|봐|줄래|드려)\S*[\s?.!]*$", _search_told),
-)  # fmt: skip
+    (
+        rf"^{_POLITE}(?:search|google|look up|web search|do a (?:web )?search|run a search"
+        r"|find(?: me)? (?:information|info|something|articles?|news|out))"
+        r"(?: (?:the web|the internet|online|google|wikipedia))?(?:\s+(?:for|about|on))?[\s:]+(?P<query>\S.*)$",
+        _search_for,
+    ),
+    (rf"^{_POLITE}(?:웹에서 |인터넷에서 |구글에서 )?(?:검색|검색어)[:\s]\s*(?P<query>\S.*)$", _search_for),
+    (
+        rf"^{_POLITE}(?:웹에서 |인터넷에서 |구글에서 )?(?P<query>\S.*?) ?{_ABOUT} ?(?:좀 |더 |자세히 "
+        rf"|간단히 )?{_TELL}\S*(?: ?(?:줘|주세요|봐|싶어)\S*)?[\s?.!]*$",
+        _search_for,
+    ),
+    (
+        rf"^{_POLITE}(?:웹에서 |인터넷에서 |구글에서 )?(?P<query>\S.*?)(?:을|를|도)? ?(?:좀 )?(?:검색"
+        rf"|구글링){_DOING}[\s?.!]*$",
+        _search_for,
+    ),
+    (r"^.", _sum),
+    (_BETWEEN, _sum_over_places),
+    (_BETWEEN_KOREAN, _sum_over_places),
+    (_TEMPERATURE, _sum_on_temperature),
+    (r"^.", _weather),
+    (r"\d", _sum_inside),
+    (rf"^{_POLITE}(?:do you know |tell me )?(?:who|what)(?:'s|s| {_BE}) (?P<query>\S.*)$", _search_question),
+    (
+        rf"^{_POLITE}(?:tell me (?:more )?about|explain|define|what do you know about"
+        r"|(?:the )?(?:latest )?news (?:about|on|of))\s+(?P<query>\S.*)$",
+        _search_question,
+    ),
+    (rf"^{_POLITE}what does (?P<query>\S.*?) (?:mean|stand for|do)\b.*$", _search_question),
+    (
+        rf"^{_POLITE}(?P<query>(?:when|where|which|why) (?:{_BE}|did|do|does|can|will)\b\s\S.*"
+        rf"|how (?:do|does|did|can|many|much|old|tall|far|long|big|high|deep|to|{_BE})\s\S.*"
+        r"|who (?:invented|discovered|wrote|made|created|won|founded|painted|built|developed"
+        r"|directed|composed|designed)\s\S.*|which \S+ (?:is|has|was)\s\S.*"
+        r"|(?:the )?latest news\b.*)$",
+        _search_whole_question,
+    ),
+    (
+        rf"^{_POLITE}(?P<query>\S.*?)(?:이라는|라는)? ?(?:이란|란|이라는 게|라는 게|이라는 것은"
+        r"|라는 것은)(?: ?(?:뭐|무엇|뭔)\S*(?: \S+)?)?[\s?.!]*$",
+        _search_question,
+    ),
+    (
+        rf"^{_POLITE}(?P<query>\S.*?)(?:은|는|이|가)? ?(?:뭐야|뭐예요|뭐에요|뭐죠|뭐지|뭐니|뭔가요|뭔데"
+        r"|뭔지|뭐하는|무엇\S*|누구\S*|어디\S*|언제\S*|무슨 ?뜻\S*|뜻이? ?뭐\S*)(?: (?:알려|설명해?"
+        r"|가르쳐|말해|있|야)\S*(?: ?\S+)?)?[\s?.!]*$",
+        _search_question,
+    ),
+    (
+        rf"^{_POLITE}(?P<query>\S.*?)(?:을|를|은|는|도)? ?(?:좀 |더 )?(?:알려|찾아|설명해?|소개해?"
+        r"|조사해?|가르쳐) ?(?:줘|주세요|주고|봐|줄래|드려)\S*[\s?.!]*$",
+        _search_told,
+    ),
+)
 
 SUM_RULES = _table((r"^.", _sum), (r"^.", _sum_on_figure))
 
 FOLLOW_UP_RULES = _table(
-        (r"^.", _sum_on_figure),
-        (
-            r"^(?P<lead>(?:(?:and|so|then|ok|okay|but|also|now|thanks|what about|how about|what is it like|how is it|그럼|그러면|그리고|또|혹시|그런데|근데)[\s,]+|(?:in|for|at) (?=\S))*)"
-            r"(?P<rest>[^\n]{1,80}?)(?P<tail>(?:은요|는요|은|는|도|엔|에는|에도)?(?: ?(?:어때\S*|어떨까\S*|알려 ?\S+|어떤가요|요))?\s*[?!.~]+|(?<=[가-힣])(?:은요|는요|은|는|도|은 어때\S*|는 어때\S*|도 알려\S*|은 어떨까\S*))?$",
-            _weather_again,
-        ),
-        (r"^(?P<lead>(?:(?:and|so|then|what about|how about|also|그럼|그러면|그리고|또)[\s,]+)+)(?P<rest>\S.{0,120})$", _search_again),
-)  # fmt: skip
+    (r"^.", _sum_on_figure),
+    (
+        r"^(?P<lead>(?:(?:and|so|then|ok|okay|but|also|now|thanks|what about|how about"
+        r"|what is it like|how is it|그럼|그러면|그리고|또|혹시|그런데|근데)[\s,]+|(?:in|for"
+        r"|at) (?=\S))*)"
+        r"(?P<rest>[^\n]{1,80}?)(?P<tail>(?:은요|는요|은|는|도|엔|에는|에도)?(?: ?(?:어때\S*"
+        r"|어떨까\S*|알려 ?\S+|어떤가요|요))?\s*[?!.~]+|(?<=[가-힣])(?:은요|는요|은|는|도"
+        r"|은 어때\S*|는 어때\S*|도 알려\S*|은 어떨까\S*))?$",
+        _weather_again,
+    ),
+    (
+        r"^(?P<lead>(?:(?:and|so|then|what about|how about|also|그럼|그러면|그리고"
+        r"|또)[\s,]+)+)(?P<rest>\S.{0,120})$",
+        _search_again,
+    ),
+)
 
 # --- Sentences and clauses ----------------------------------------------------------------------------------------
 
 _SENTENCE_END = re.compile(r"\n+|(?<=[?!。])\s+(?=\S)|(?<=[^\s.][^\s.A-Z])\.\s+(?=\S)|;\s*|(?<=[가-힣][줘요])\s+(?=\S)")
 _CLAUSE_END = re.compile(
-    r",\s+(?:(?:and|then|also|그리고|또)\s+)*|\s+(?:and(?: then| also)?|then)\s+|\s*그리고\s+|(?<=[가-힣]고)\s+(?:또\s+)?|(?<=날씨[랑와])\s+"
+    r",\s+(?:(?:and|then|also|그리고|또)\s+)*|\s+(?:and(?: then| also)?|then)\s+|\s*그리고\s+"
+    r"|(?<=[가-힣]고)\s+(?:또\s+)?|(?<=날씨[랑와])\s+"
 )
 
 

@@ -42,13 +42,25 @@ _DAYS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     for day, pattern in (
         ("after", r"\b(?:the )?day after tomorrow\b|내일 ?모레|모레|\bin (?:2|two) days\b"),
         ("4 days", r"글피|\bin (?:3|three) days\b"),
-        ("tomorrow", r"\b(?:for )?tomorrow(?:'s)?(?: (?:morning|afternoon|evening|night))?\b|내일(?: (?:오전|오후|아침|저녁|밤))?"),
+        (
+            "tomorrow",
+            r"\b(?:for )?tomorrow(?:'s)?(?: (?:morning|afternoon|evening|night))?\b|내일(?: (?:오전|오후"
+            r"|아침|저녁|밤))?",
+        ),
         ("weekend", r"\b(?:on |over |at |for )?(?:the |this |next )?weekend(?:'s)?\b|(?:이번 ?|다음 ?)?주말"),
-        ("7 days", r"\b(?:for |over |during )?(?:this |the |next |coming |whole )*week(?:ly)?(?:'s)?\b|(?:이번|다음|한) ?주(?: ?내내|간)?(?![가-힣]*문)|일주일(?: ?동안|간)?|주간"),
-        ("today", r"\b(?:for |later )?today(?:'s)?\b|\btonight\b|\bthis (?:morning|afternoon|evening)\b|오늘(?: ?(?:오전|오후|아침|저녁|밤))?"),
+        (
+            "7 days",
+            r"\b(?:for |over |during )?(?:this |the |next |coming |whole )*week(?:ly)?(?:'s)?\b|(?:이번"
+            r"|다음|한) ?주(?: ?내내|간)?(?![가-힣]*문)|일주일(?: ?동안|간)?|주간",
+        ),
+        (
+            "today",
+            r"\b(?:for |later )?today(?:'s)?\b|\btonight\b|\bthis (?:morning|afternoon|evening)\b"
+            r"|오늘(?: ?(?:오전|오후|아침|저녁|밤))?",
+        ),
         ("now", r"\b(?:right now|now|currently|current|at the moment)\b|지금|현재|요즘"),
     )
-)  # fmt: skip
+)
 _WEEKDAY = re.compile(rf"\b(?:on |this |next |for )*({'|'.join(WEEKDAYS)})(?:'s)?\b|([{_KOREAN_WEEKDAYS}])요일", re.I)
 _SPAN = re.compile(
     r"\b(?:for |over |in )?(?:the )?(?:next |coming |following )?([2-7]|two|three|four|five|six|seven)[- ]days?\b"
@@ -81,7 +93,8 @@ def take_day(text: str) -> tuple[Day | None, str]:
 _ENGLISH_CUE = re.compile(
     r"\b(?:weather|forecast|temperature|humidity|umbrella)\b"
     r"|\bhow (?:hot|cold|warm|cool|windy|humid|chilly|sunny)\b"
-    r"|\b(?:is|will|was) it (?:be |going to |gonna )*(?:hot|cold|warm|rain|snow|sunn|cloud|wind|humid|chilly|freez|storm)"
+    r"|\b(?:is|will|was) it (?:be |going to |gonna )*(?:hot|cold|warm|rain|snow|sunn|cloud|wind|humid"
+    r"|chilly|freez|storm)"
     r"|\b(?:does|will|should|could|might|going to) (?:it )?(?:rain|snow)|\bchances? of (?:rain|snow)"
     r"|\b(?:any|more) (?:rain|snow) (?:in|at|for)\b|\bhow many degrees\b",
     re.IGNORECASE,
@@ -89,7 +102,8 @@ _ENGLISH_CUE = re.compile(
 _KOREAN_CUE = re.compile(
     r"날씨|기온|일기 ?예보|예보|우산|습도|체감|온도|날이 ?(?:어때|추|더|좋)"
     r"|(?:^|\s|[은는도가에의])(?:비|눈)[가는이은도]? ?(?:와|오|올|온|내리|내려|내릴|소식|예보)"
-    r"|(?:^|\s)(?:추워|더워|춥니|덥니|추울까|더울까|추운가|더운가|맑아|맑을까|흐려|흐릴까)\S*\??$|(?:몇|기온) ?도(?:야|예요|인가|지)"
+    r"|(?:^|\s)(?:추워|더워|춥니|덥니|추울까|더울까|추운가|더운가|맑아|맑을까|흐려|흐릴까)\S*\??$"
+    r"|(?:몇|기온) ?도(?:야|예요|인가|지)"
 )
 _RAIN = re.compile(
     r"\brain|\bsnow|umbrella|우산|(?:비|눈)[가는이은도]? ?(?:와|오|올|온|내리|내려|내릴|소식|예보)", re.I
@@ -123,7 +137,8 @@ _AFTER_PREPOSITION = re.compile(
 )
 _CUT = re.compile(
     r"\s+(?:like|please|be|is|are|will|looks?|looking|thanks|right|compared|celsius|fahrenheit|if|because|so|going|"
-    r"by|i|we|they|with|during|when|while|do|does|should|that|which|who|today|degrees|and (?:tell|do|what|how|is|will|should)|"
+    r"by|i|we|they|with|during|when|while|do|does|should|that|which|who|today|degrees|and (?:tell|do"
+    r"|what|how|is|will|should)|"
     r"(?:and|or) (?:also|then)|weather|forecast|temperature)\b.*$",
     re.IGNORECASE | re.DOTALL,
 )
@@ -133,35 +148,51 @@ _BETWEEN_PLACES = re.compile(
     re.IGNORECASE,
 )
 _NEXT_TO_CUE = re.compile(
-    r"^(?P<before>[^\W\d_][\w.' -]{1,40}?)(?:'s)?\s+(?:weather|forecast|temperature|humidity)(?:\s+(?:forecast|like|please|report|is|\|))*[\s?!.|]*$"
-    r"|^(?:weather|forecast|temperature)(?:\s+(?:forecast|report))?[\s:|]+(?P<after>[^\W\d_][\w.', -]{1,40}?)(?:\s+please)?[\s?!.|]*$",
+    r"^(?P<before>[^\W\d_][\w.' -]{1,40}?)(?:'s)?\s+(?:weather|forecast|temperature"
+    r"|humidity)(?:\s+(?:forecast|like|please|report|is|\|))*[\s?!.|]*$"
+    r"|^(?:weather|forecast|temperature)(?:\s+(?:forecast"
+    r"|report))?[\s:|]+(?P<after>[^\W\d_][\w.', -]{1,40}?)(?:\s+please)?[\s?!.|]*$",
     re.IGNORECASE,
 )
 _LEAD = re.compile(
     r"^(?:\s*(?:hi|hello|hey|please|what's|whats|what is|what will|how's|how is|how are|and|also|then|now|so|tell me|"
-    r"show me|give me|show|check|get|find|i want|i need|can you|could you|would you|do you know|let me know|look up|about|"
+    r"show me|give me|show|check|get|find|i want|i need|can you|could you|would you|do you know"
+    r"|let me know|look up|about|"
     r"the|is|be|current|like|\||,|[.!?])(?=[\s|,.!?]|$))+\s*",
     re.IGNORECASE,
 )
 _NOT_A_PLACE = re.compile(
-    r"^(?:the(?! (?:hague|bronx|netherlands|philippines|bahamas|maldives|gambia|vatican|uk|us|usa|uae)\b)|an?|my|your|his|her|"
-    r"our|their|this|that|these|those|it|me|you|us|them|here|there|home|general|fact|case|not|no|why|when|what|how|who|"
-    r"where|some|any|good|bad|nice|great|cold|hot|warm|rain|rainy|snow|sunny|love|like|yes|ok|okay|sure|thanks?|really|again|"
+    r"^(?:the(?! (?:hague|bronx|netherlands|philippines|bahamas|maldives|gambia|vatican|uk|us|usa"
+    r"|uae)\b)|an?|my|your|his|her|"
+    r"our|their|this|that|these|those|it|me|you|us|them|here|there|home|general|fact|case|not|no|why"
+    r"|when|what|how|who|"
+    r"where|some|any|good|bad|nice|great|cold|hot|warm|rain|rainy|snow|sunny|love|like|yes|ok|okay"
+    r"|sure|thanks?|really|again|"
     r"more|less|else|later|outside|space|degrees|celsius|fahrenheit|of|do|does|it's|its|going|today|tomorrow|week|"
-    r"hello|hi|hey|bye|stop|cancel|help|well|maybe|never|nothing|everything|something|him|and|or|but|room|body|water|mars|venus)\b",
+    r"hello|hi|hey|bye|stop|cancel|help|well|maybe|never|nothing|everything|something|him|and|or|but"
+    r"|room|body|water|mars|venus)\b",
     re.IGNORECASE,
 )
 _HERE = re.compile(r"\b(?:here|outside|my (?:city|town|place|area|location|home))\b|where i live", re.IGNORECASE)
 _PLACE = re.compile(r"[^\W\d_][^\W\d_.'’-]*(?:[ .'’-]+[^\W\d_]+)*\.?")
-_REGIONS = frozenset(
+_REGION_WORDS = (
     "usa us uk uae england scotland wales ireland france germany spain italy portugal greece turkey poland austria "
-    "switzerland netherlands belgium denmark sweden norway finland russia ukraine canada mexico brazil argentina chile peru "
-    "colombia australia japan china korea india pakistan thailand vietnam indonesia malaysia philippines egypt morocco "
-    "nigeria kenya alabama alaska arizona california colorado connecticut delaware florida georgia hawaii idaho illinois "
-    "indiana iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi missouri montana "
-    "nebraska nevada ohio oklahoma oregon pennsylvania tennessee texas utah vermont virginia wisconsin wyoming ontario "
-    "quebec tx ca ny fl wa il pa oh ma nj va".split()
-) | {"south korea", "north korea", "united states", "united kingdom", "new zealand", "new york", "south africa"}  # fmt: skip
+    "switzerland netherlands belgium denmark sweden norway finland russia ukraine canada mexico brazil argentina "
+    "chile peru colombia australia japan china korea india pakistan thailand vietnam indonesia malaysia philippines "
+    "egypt morocco nigeria kenya alabama alaska arizona california colorado connecticut delaware florida georgia "
+    "hawaii idaho illinois indiana iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota "
+    "mississippi missouri montana nebraska nevada ohio oklahoma oregon pennsylvania tennessee texas utah vermont "
+    "virginia wisconsin wyoming ontario quebec tx ca ny fl wa il pa oh ma nj va"
+)
+_REGIONS = frozenset(_REGION_WORDS.split()) | {
+    "south korea",
+    "north korea",
+    "united states",
+    "united kingdom",
+    "new zealand",
+    "new york",
+    "south africa",
+}
 
 
 def _english_places(text: str) -> tuple[str, ...] | None:
@@ -205,19 +236,22 @@ def _titled(name: str) -> str:
 
 # --- Korean places ------------------------------------------------------------------------------------------------
 
-KNOWN_PLACES = frozenset(
-    "서울 부산 대구 인천 광주 대전 울산 세종 수원 성남 고양 용인 부천 안산 안양 남양주 화성 평택 의정부 시흥 파주 광명 김포 군포 "
-    "이천 오산 하남 양주 구리 안성 포천 의왕 여주 동두천 과천 춘천 원주 강릉 동해 태백 속초 삼척 청주 충주 제천 천안 공주 보령 아산 "
-    "서산 논산 계룡 당진 전주 군산 익산 정읍 남원 김제 목포 여수 순천 나주 광양 포항 경주 김천 안동 구미 영주 영천 상주 문경 경산 "
-    "창원 마산 진주 통영 사천 김해 밀양 거제 양산 제주 제주도 서귀포 울릉도 독도 여의도 강화도 거제도 진도 완도 해운대 강남 홍대 평양 "
-    "도쿄 오사카 교토 후쿠오카 삿포로 나고야 오키나와 요코하마 고베 나가사키 히로시마 베이징 상하이 홍콩 마카오 타이베이 타이페이 칭다오 "
-    "하노이 호치민 다낭 방콕 푸켓 치앙마이 싱가포르 쿠알라룸푸르 자카르타 발리 마닐라 세부 델리 뭄바이 두바이 도하 이스탄불 앙카라 "
-    "런던 파리 로마 밀라노 베네치아 피렌체 베를린 뮌헨 프랑크푸르트 빈 비엔나 프라하 부다페스트 바르셀로나 마드리드 리스본 암스테르담 "
-    "브뤼셀 취리히 제네바 스톡홀름 오슬로 코펜하겐 헬싱키 모스크바 아테네 더블린 에든버러 바르샤바 카이로 나이로비 케이프타운 "
-    "뉴욕 로스앤젤레스 시카고 샌프란시스코 시애틀 보스턴 워싱턴 라스베이거스 마이애미 휴스턴 하와이 호놀룰루 괌 토론토 밴쿠버 몬트리올 "
-    "멕시코시티 리우데자네이루 상파울루 부에노스아이레스 산티아고 리마 시드니 멜버른 브리즈번 오클랜드 "
-    "한국 일본 중국 미국 영국 프랑스 독일 인도 대만 태국 베트남 스페인 이탈리아 캐나다 호주".split()
+_KNOWN_WORDS = (
+    "서울 부산 대구 인천 광주 대전 울산 세종 수원 성남 고양 용인 부천 안산 안양 남양주 화성 평택 의정부 시흥 파주 "
+    "광명 김포 군포 이천 오산 하남 양주 구리 안성 포천 의왕 여주 동두천 과천 춘천 원주 강릉 동해 태백 속초 삼척 청주 "
+    "충주 제천 천안 공주 보령 아산 서산 논산 계룡 당진 전주 군산 익산 정읍 남원 김제 목포 여수 순천 나주 광양 포항 "
+    "경주 김천 안동 구미 영주 영천 상주 문경 경산 창원 마산 진주 통영 사천 김해 밀양 거제 양산 제주 제주도 서귀포 "
+    "울릉도 독도 여의도 강화도 거제도 진도 완도 해운대 강남 홍대 평양 도쿄 오사카 교토 후쿠오카 삿포로 나고야 "
+    "오키나와 요코하마 고베 나가사키 히로시마 베이징 상하이 홍콩 마카오 타이베이 타이페이 칭다오 하노이 호치민 다낭 "
+    "방콕 푸켓 치앙마이 싱가포르 쿠알라룸푸르 자카르타 발리 마닐라 세부 델리 뭄바이 두바이 도하 이스탄불 앙카라 런던 "
+    "파리 로마 밀라노 베네치아 피렌체 베를린 뮌헨 프랑크푸르트 빈 비엔나 프라하 부다페스트 바르셀로나 마드리드 리스본 "
+    "암스테르담 브뤼셀 취리히 제네바 스톡홀름 오슬로 코펜하겐 헬싱키 모스크바 아테네 더블린 에든버러 바르샤바 카이로 "
+    "나이로비 케이프타운 뉴욕 로스앤젤레스 시카고 샌프란시스코 시애틀 보스턴 워싱턴 라스베이거스 마이애미 휴스턴 "
+    "하와이 호놀룰루 괌 토론토 밴쿠버 몬트리올 멕시코시티 리우데자네이루 상파울루 부에노스아이레스 산티아고 리마 "
+    "시드니 멜버른 브리즈번 오클랜드 한국 일본 중국 미국 영국 프랑스 독일 인도 대만 태국 베트남 스페인 이탈리아 "
+    "캐나다 호주"
 )
+KNOWN_PLACES = frozenset(_KNOWN_WORDS.split())
 _PARTICLES = re.compile(
     r"(?:에서|에는|에서는|에도|에|으로|은|는|이|가|을|를|의|도|만|이랑|랑|하고|와|과|이나|나|이고|고|쪽|시|이요|요)+"
 )
@@ -229,16 +263,23 @@ _SOFT_TAIL = re.compile(r"(?<=[가-힣]{2})(?:랑|와|과|도|이|가)$")
 _KOREAN_NOISE = re.compile(
     r"(?:(?:날씨|기온|온도|습도|체감온도|체감|예보|일기예보|일기|비|눈|우산|소식|날|바람|정보|상태|확률)"
     r"(?:은|는|이|가|을|를|도|만|의|랑|하고|과|와|이랑|에|야|요)?)"
-    r"|(?:알려|가르쳐|보여|말해|확인해?|궁금|찾아|검색해?|체크해?)\w*|어때\w*|어떤\w*|어떻\w*|어떨\w*|필요\w*|챙\w*|가져\w*"
-    r"|(?:오|와|올|온|내려|내리|내릴)(?:나요|니|나|까|까요|려나|요|는지|지|는|는데|대|냐|ㄹ까)?|(?:추|더)(?:워|울|운)\w*|[춥덥](?:니|나|냐)\w*"
-    r"|따뜻\w*|시원\w*|맑\w*|흐[려릴리]\w*|좋[아을]\w*|되\w*|돼\w*|될\w*|할까\w*|해|해줘\w*|해주세요|해주고|줘|줘요|주세요|주고|좀|몇|몇도\w*|"
-    r"도야|도예요|도인가요|도|뭐\w*|무슨|무엇\w*|얼마\w*|있\w*|없\w*|그리고|그럼|그러면|그런데|근데|혹시|안녕\w*|저기|네|응|음|아|같\w*|비교\w*|"
-    r"차이\w*|야|이야|은|는|요|인가요|부탁\w*|많이|너무|봐\w*|거야|걸까|정말|가장|둘|다|모두|각각|또|또한|여기|우리|동네|밖|밖에|밖은|the|weather|please|in|now|지금은|현재는|"
+    r"|(?:알려|가르쳐|보여|말해|확인해?|궁금|찾아|검색해?|체크해?)\w*|어때\w*|어떤\w*|어떻\w*|어떨\w*"
+    r"|필요\w*|챙\w*|가져\w*"
+    r"|(?:오|와|올|온|내려|내리|내릴)(?:나요|니|나|까|까요|려나|요|는지|지|는|는데|대|냐|ㄹ까)?|(?:추"
+    r"|더)(?:워|울|운)\w*|[춥덥](?:니|나|냐)\w*"
+    r"|따뜻\w*|시원\w*|맑\w*|흐[려릴리]\w*|좋[아을]\w*|되\w*|돼\w*|될\w*|할까\w*|해|해줘\w*|해주세요"
+    r"|해주고|줘|줘요|주세요|주고|좀|몇|몇도\w*|"
+    r"도야|도예요|도인가요|도|뭐\w*|무슨|무엇\w*|얼마\w*|있\w*|없\w*|그리고|그럼|그러면|그런데|근데"
+    r"|혹시|안녕\w*|저기|네|응|음|아|같\w*|비교\w*|"
+    r"차이\w*|야|이야|은|는|요|인가요|부탁\w*|많이|너무|봐\w*|거야|걸까|정말|가장|둘|다|모두|각각|또"
+    r"|또한|여기|우리|동네|밖|밖에|밖은|the|weather|please|in|now|지금은|현재는|"
     r"까지|동안|내내|쯤|때|기준|부터|오전|오후|아침|저녁|밤|새벽|에는|에도|에|의|하고|이랑|랑|와|과|대한|대해|관한"
 )
 _VERBISH = re.compile(
-    r"(?:[가-힣]*[가-힣](?:습니다|어요|아요|해요|네요|니까|는데|지만|아서|어서|해서|려고|했다|었다|았다|한다|싶어|싶다|했어|었어|았어|잖아|거든|구나|군요|하는|하면))"
-    r"|왜\w*|언제\w*|누구\w*|어디\w*|이유\w*|때문\w*|영향\w*|변화\w*|관계\w*|원리\w*|뜻\w*|이름\w*|나|너|내|제|저|네가|내가"
+    r"(?:[가-힣]*[가-힣](?:습니다|어요|아요|해요|네요|니까|는데|지만|아서|어서|해서|려고|했다|었다"
+    r"|았다|한다|싶어|싶다|했어|었어|았어|잖아|거든|구나|군요|하는|하면))"
+    r"|왜\w*|언제\w*|누구\w*|어디\w*|이유\w*|때문\w*|영향\w*|변화\w*|관계\w*|원리\w*|뜻\w*|이름\w*|나"
+    r"|너|내|제|저|네가|내가"
 )
 _SPLIT_KOREAN = re.compile(r"([\s|?!.,]+)")
 

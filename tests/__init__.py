@@ -1,0 +1,1 @@
+"""The tests: specs, contracts, compatibility, units and the page."""

@@ -1,0 +1,43 @@
+"""Fixtures every kind of test may use."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service import Client, running
+from tests.stubs.model_server import ModelStub
+
+Start = Callable[..., AbstractAsyncContextManager[Client]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Starts the service with some settings; two starts in one test share the data directory."""
+    return partial(running, tmp_path / "data")
+
+
+@pytest.fixture
+async def service(start: Start) -> AsyncIterator[Client]:
+    """The service as it comes: embedded Redis, SQLite, the offline model."""
+    async with start() as client:
+        yield client
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[ModelStub]:
+    """A scripted OpenAI-compatible server on loopback."""
+    async with ModelStub() as stub:
+        yield stub
+
+
+@pytest.fixture
+async def scripted(start: Start, model: ModelStub) -> AsyncIterator[Client]:
+    """The service with the scripted model."""
+    async with start(openai_base_url=model.url, model="stub") as client:
+        yield client
