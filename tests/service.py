@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from redis.asyncio import Redis
 
 from api.context import Context
 from threadline.app.server import Server, create_app, listen
@@ -76,6 +77,13 @@ async def frames_of(lines: AsyncIterator[str]) -> AsyncIterator[Frame]:
         elif line and not line.startswith(":"):
             name, _, value = line.partition(": ")
             fields[name] = value
+
+
+def redis_of(data_dir: Path) -> Redis:
+    """A client of the embedded Redis, whose socket lies elsewhere when the data directory's path is too long."""
+    elsewhere = data_dir / "redis.socket-folder"
+    folder = Path(elsewhere.read_text()) if elsewhere.exists() else data_dir
+    return Redis(unix_socket_path=str(folder / "redis.sock"))
 
 
 def settings(data_dir: Path, **values: Any) -> Settings:

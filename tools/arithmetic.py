@@ -318,7 +318,7 @@ def _round(number: Number, digits: Number = 0) -> Number:
     if digits != int(digits) or not -PRECISION <= digits <= PRECISION:
         raise ToolFailure(f"round takes a whole number of digits up to {PRECISION}")
     if isinstance(number, int):
-        unit = 10 ** max(0, -int(digits))
+        unit = int(10 ** max(0, -int(digits)))
         size = (2 * abs(number) + unit) // (2 * unit) * unit
         return -size if number < 0 else size
     inexact = getcontext().flags[Inexact]

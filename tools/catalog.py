@@ -68,7 +68,8 @@ def _providers(config: ToolConfig, ask: Fetch) -> dict[str, search.Provider]:
         if name not in ready:
             raise Invalid(f"search provider {name} needs its key or address to be set")
 
-    share = config.timeout / len(names)
+    # A little is kept back, so that the tool can still say which service was too slow.
+    share = 0.9 * config.timeout / len(names)
 
     def provider(name: str) -> search.Provider:
         match name:

@@ -446,9 +446,8 @@ function showEmpty() {
     el('h2', { t: 'empty.title' }), el('p', { class: 'muted', t: 'empty.text' }), el('div', { class: 'prompts' }, ...prompts));
 }
 
-/** @param {'en'|'ko'} language */
-function speak(language) {
-  chooseLanguage(language);
+function showLanguage() {
+  const language = currentLanguage();
   document.documentElement.lang = language;
   for (const button of document.querySelectorAll('[data-language]')) {
     button.setAttribute('aria-pressed', String(button.getAttribute('data-language') === language));
@@ -491,12 +490,15 @@ byId('leave-recording').addEventListener('click', () => { if (state.sessionId) v
 parts.toggle.addEventListener('click', () => (panel.isOpen() ? panel.close() : void openCheckpoints()));
 document.addEventListener('keydown', (event) => { if (event.key === 'Escape') closeSidebar(); });
 for (const button of document.querySelectorAll('[data-language]')) {
-  button.addEventListener('click', () => speak(/** @type {'en'|'ko'} */ (button.getAttribute('data-language'))));
+  button.addEventListener('click', () => {
+    chooseLanguage(/** @type {'en'|'ko'} */ (button.getAttribute('data-language')));
+    showLanguage();
+  });
 }
 addEventListener('hashchange', readAddress);
 
 showEmpty();
-speak(currentLanguage());
+showLanguage();
 fit();
 readAddress();
 void sessions.refresh();

@@ -159,7 +159,7 @@ const en = {
   'checkpoints.messages': 'Messages at this point',
   'checkpoints.messages.none': 'No message yet.',
   'checkpoints.state': 'Whole state',
-  'checkpoints.replay': 'Replay the recording',
+  'checkpoints.replay': 'Replay recording',
   'checkpoints.replay.hint': 'Plays what was recorded. Nothing is called.',
   'checkpoints.rerun': 'Run again from here',
   'checkpoints.rerun.hint': 'Calls the model and the tools again.',
@@ -376,7 +376,7 @@ let language = preferred();
 
 export const currentLanguage = () => language;
 
-/** @param {'en'|'ko'} chosen */
+/** Use a language from now on, in this browser. @param {'en'|'ko'} chosen */
 export function chooseLanguage(chosen) {
   language = chosen;
   localStorage.setItem(KEPT, chosen);

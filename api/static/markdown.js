@@ -11,6 +11,9 @@ const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
 const HEADING = /^\s{0,3}(#{1,6})\s+(.+?)\s*#*$/;
 const QUOTE = /^\s{0,3}>\s?(.*)$/;
 
+/** Quotes and lists nest this deep; what lies deeper is shown as it is written. */
+const DEEPEST = 8;
+
 /** @param {string} source @returns {DocumentFragment} */
 export function markdown(source) {
   const fragment = document.createDocumentFragment();
@@ -19,7 +22,7 @@ export function markdown(source) {
 }
 
 /** @param {string[]} lines @returns {Node[]} */
-function blocks(lines) {
+function blocks(lines, depth = 0) {
   const out = [];
   let at = 0;
   while (at < lines.length) {
@@ -27,8 +30,8 @@ function blocks(lines) {
     if (line.trim() === '') at += 1;
     else if (FENCE.test(line)) at = code(lines, at, out);
     else if (HEADING.test(line)) at = heading(line, at, out);
-    else if (QUOTE.test(line)) at = quote(lines, at, out);
-    else if (ITEM.test(line)) at = list(lines, at, out);
+    else if (depth < DEEPEST && QUOTE.test(line)) at = quote(lines, at, out, depth + 1);
+    else if (depth < DEEPEST && ITEM.test(line)) at = list(lines, at, out, depth + 1);
     else at = paragraph(lines, at, out);
   }
   return out;
@@ -60,14 +63,14 @@ function heading(line, at, out) {
   return at + 1;
 }
 
-function quote(lines, at, out) {
+function quote(lines, at, out, depth) {
   const inner = [];
   while (at < lines.length && QUOTE.test(lines[at])) inner.push(QUOTE.exec(lines[at++])[1]);
-  out.push(el('blockquote', {}, ...blocks(inner)));
+  out.push(el('blockquote', {}, ...blocks(inner, depth)));
   return at;
 }
 
-function list(lines, at, out) {
+function list(lines, at, out, depth) {
   const [, indent, mark] = ITEM.exec(lines[at]);
   const ordered = /\d/.test(mark);
   const node = el(ordered ? 'ol' : 'ul', { start: ordered && parseInt(mark, 10) !== 1 ? String(parseInt(mark, 10)) : null });
@@ -81,7 +84,7 @@ function list(lines, at, out) {
       if (lines[at].trim() === '' ? !/^\s{2,}\S/.test(lines[at + 1] ?? '') : !deeper) break;
       inner.push(lines[at].slice(Math.min(indent.length + 2, lines[at].length - lines[at].trimStart().length)));
     }
-    node.append(el('li', {}, ...inline(item[3]), ...blocks(inner)));
+    node.append(el('li', {}, ...inline(item[3]), ...blocks(inner, depth)));
     if (lines[at]?.trim() === '' && ITEM.test(lines[at + 1] ?? '')) at += 1;
   }
   out.push(node);
@@ -135,7 +138,17 @@ export function link(address, label) {
 
 /** @param {string} text @param {HTMLElement} button shows a tick when it is done */
 export async function copyText(text, button) {
-  await navigator.clipboard.writeText(text);
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else copyOldWay(text);
   button.replaceChildren(icon('check'));
   setTimeout(() => button.replaceChildren(icon('copy')), 1500);
+}
+
+/** Without https the clipboard is closed to pages, but a selection can be copied. */
+function copyOldWay(text) {
+  const area = el('textarea', { class: 'hidden', text });
+  document.body.append(area);
+  area.select();
+  document.execCommand('copy');
+  area.remove();
 }

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 
 from tests.browser.conftest import SHOTS
 from tests.stubs.chat_service import ATTEMPT_SPAN, STATIC, create_service
@@ -19,7 +19,8 @@ window.__states = [];
 window.__texts = [];
 new MutationObserver((changes) => {
   for (const { target, attributeName } of changes) {
-    if (attributeName === 'data-state' && target.dataset.node) __states.push(`${target.dataset.node} ${target.dataset.state}`);
+    const { node, state } = target.dataset ?? {};
+    if (attributeName === 'data-state' && node) __states.push(`${node} ${state}`);
   }
   const answers = document.querySelectorAll('.turn:last-child .answer');
   if (answers.length) __texts.push(answers[0].textContent);
@@ -34,19 +35,24 @@ window.fetch = async (input, options) => {
   const response = await untouched(input, options);
   const path = String(input);
   if (cut >= 2 || !(path === '/chat' || path.endsWith('/events'))) return response;
+  const clean = cut === 0;
   cut += 1;
-  let seen = 0;
+  let read = '';
   const breaking = new TransformStream({
     transform(chunk, out) {
-      out.enqueue(chunk);
-      seen += new TextDecoder().decode(chunk).split('event: token').length - 1;
-      if (seen >= 5) out.error(new TypeError('network error'));
+      const before = read.length;
+      read += new TextDecoder().decode(chunk);
+      const end = read.split('event: token', 6).join('event: token').length;
+      out.enqueue(chunk.slice(0, end - before));
+      if (end === read.length) return;
+      if (clean) out.terminate();
+      else out.error(new TypeError('network error'));
     },
   });
   return new Response(response.body.pipeThrough(breaking), response);
 };
 """
-"""Breaks the first two streams after a few tokens, as a bad network would."""
+"""Breaks the first two streams in the middle of the sixth token: one just ends, the other fails."""
 
 
 async def say(page: Page, text: str) -> None:
@@ -64,7 +70,13 @@ async def ask(page: Page, text: str) -> None:
     await ended(page)
 
 
-def last(page: Page, inside: str):
+async def until(page: Page, condition: str) -> None:
+    await page.evaluate(
+        f"new Promise((met) => {{ const look = () => ({condition} ? met() : requestAnimationFrame(look)); look(); }})"
+    )
+
+
+def last(page: Page, inside: str) -> Locator:
     return page.locator(f".turn:last-child {inside}")
 
 
@@ -172,7 +184,7 @@ async def test_scrolling_follows_the_answer_and_yields_to_the_reader(open_page, 
     await expect(last(page, ".answer")).to_contain_text("word15")
     assert await page.evaluate("scroller.scrollTop") == place
     await page.click("#jump")
-    await page.wait_for_function(at_end)
+    await until(page, at_end)
     await page.click("#stop")
     await ended(page)
 
@@ -301,7 +313,7 @@ async def test_a_recording_is_played_without_calling_anything(open_page, serve):
     await page.click(".moment >> nth=-1")
     await expect(page.locator(".detail-title")).to_contain_text("Input")
     before = len(app.state.runs)
-    await page.get_by_role("button", name="Replay the recording").click()
+    await page.get_by_role("button", name="Replay recording").click()
     await expect(page.locator("#recording-note")).to_be_visible()
     await expect(page.locator("#composer")).to_be_hidden()
     await expect(last(page, ".said")).to_contain_text("What is (15+27)*3?")
@@ -469,7 +481,7 @@ async def test_it_fits_the_window(open_page, base_url, width, dark, locale):
     if width == 390:
         await page.click("#open-sidebar")
         await expect(page.locator(".sessions a >> nth=0")).to_be_in_viewport()
-        await page.wait_for_function("getComputedStyle(sidebar).transform === 'none'")
+        await expect(page.locator("#sidebar")).to_have_css("transform", "none")
         await shoot(page, f"{name}-sessions")
         await page.keyboard.press("Escape")
         await expect(page.locator("#sidebar")).not_to_be_in_viewport()
@@ -520,9 +532,11 @@ def used_keys() -> set[str]:
     return found
 
 
-async def test_frames_are_read_however_the_bytes_are_cut(open_page, stub_url):
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+async def test_frames_are_read_however_the_bytes_are_cut(open_page, stub_url, size):
     page = await open_page(stub_url)
-    text = ': ping\r\n\r\nid: 7\r\nevent: token\r\ndata: {"text":\r\ndata: "안녕"}\r\n\r\nid: 8\ndata: {"a": 1}\n\ndata: {"half'
+    first = ': ping\r\n\r\nid: 7\r\nevent: token\r\ndata: {"text":\r\ndata: "안녕"}\r\n\r\n'
+    text = first + 'id: 8\ndata: {"a": 1}\n\ndata: {"half'
     read = await page.evaluate(
         """async ([text, size]) => {
           const { readFrames } = await import('/static/sse.js');
@@ -535,9 +549,39 @@ async def test_frames_are_read_however_the_bytes_are_cut(open_page, stub_url):
           for await (const frame of readFrames(body)) frames.push(frame);
           return frames;
         }""",
-        [text, 1],
+        [text, size],
     )
     assert read == [
         {"id": 7, "event": "token", "data": {"text": "안녕"}},
         {"id": 8, "event": "message", "data": {"a": 1}},
     ]
+
+
+async def test_markdown_survives_whatever_a_model_writes(open_page, stub_url):
+    page = await open_page(stub_url)
+    written = await page.evaluate(
+        """async () => {
+          const { markdown } = await import('/static/markdown.js');
+          const marks = ['`', '``', '```', '**', '- ', '1. ', '> ', '# ', '\\n', '\\n\\n', '  ', 'a', '한', '[a](', 'https://x.y', ')',
+            '<b>', '&amp;', '~~~', '*', '_'];
+          let seed = 7;
+          const next = (n) => (seed = (seed * 48271) % 2147483647) % n;
+          const allowed = new Set('P H3 H4 UL OL LI BLOCKQUOTE DIV SPAN BUTTON PRE CODE STRONG A BR svg path'.split(' '));
+          const strange = [];
+          for (let round = 0; round < 2000; round += 1) {
+            const text = Array.from({ length: next(40) }, () => marks[next(marks.length)]).join('');
+            for (const node of markdown(text).querySelectorAll('*')) if (!allowed.has(node.tagName)) strange.push(text);
+          }
+          markdown('>'.repeat(20000));
+          markdown('- '.repeat(20000));
+          markdown('**'.repeat(5000));
+          const box = document.createElement('div');
+          box.append(markdown('1. one\\n   - a\\n   - b\\n2. two\\n\\nthen **bold** `code`\\n> said'));
+          return { strange, html: box.innerHTML.replace(/ class="[^"]*"/g, '') };
+        }"""
+    )
+    assert written["strange"] == []
+    assert written["html"] == (
+        "<ol><li>one<ul><li>a</li><li>b</li></ul></li><li>two</li></ol>"
+        "<p>then <strong>bold</strong> <code>code</code></p><blockquote><p>said</p></blockquote>"
+    )

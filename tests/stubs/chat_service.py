@@ -1,9 +1,8 @@
 """A stand-in for the service, for tests of the page: the HTTP API over scripted runs, all of it in memory.
 
 What a run does follows from words in the message: "slowly" writes for a long time, "count" writes plain numbers,
-"fail" ends in an error the first
-time, "markup" answers with HTML and scripts, "ask me" interrupts, "crash" restarts in the middle of the answer,
-"stranger" runs the nodes of another graph. Anything with digits calls the calculator.
+"fail" ends in an error the first time, "markup" answers with HTML and scripts, "ask me" interrupts, "crash" restarts
+in the middle of the answer, "stranger" runs the nodes of another graph. An expression calls the calculator.
 """
 
 from __future__ import annotations

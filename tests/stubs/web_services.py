@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, Literal
@@ -287,7 +287,5 @@ async def _serve(port: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Stub web services for the tools, on loopback.")
     parser.add_argument("--port", type=int, default=0, help="0: the system picks one")
-    try:
+    with suppress(KeyboardInterrupt):
         asyncio.run(_serve(parser.parse_args().port))
-    except KeyboardInterrupt:
-        pass

@@ -8,9 +8,10 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -118,7 +119,7 @@ class Client:
 
     def replay(self, session_id: str, *, checkpoint_id: str | None, mode: str) -> Stream:
         body = {"checkpoint_id": checkpoint_id, "mode": mode}
-        path = f"/sessions/{session_id}/replay"
+        path = f"/sessions/{quote(session_id, safe='')}/replay"
         return self._run(path, body) if mode == "rerun" else Stream(self, path, body, ends=REPLAY_ENDS)
 
     def _run(self, path: str, body: dict[str, Any]) -> Stream:
@@ -218,7 +219,7 @@ class Stream:
                     if self._ended:
                         return
 
-    def _open(self) -> Any:
+    def _open(self) -> AbstractContextManager[httpx.Response]:
         if not self._asked:
             return self._client.open_stream("POST", self._path, json=self._body)
         headers = {"Last-Event-ID": self._last_id}
@@ -247,6 +248,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def service_url(host: str, port: int) -> str:
+    """Where a client on this machine finds a service that listens there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _host(url: str) -> str:

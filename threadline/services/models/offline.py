@@ -1,7 +1,7 @@
 """The model that answers without a key: fixed rules in English and Korean, the same answer to the same messages.
 
 It analyses (`response_format`), calls tools (`bind_tools`) and answers, as a real model does, so that a graph, the
-stream and the page work out of the box. It knows nothing by heart; what it can do, `offline_rules` lists.
+stream and the page work out of the box. It knows nothing by heart; what it can do, `offline_rules` and `offline_chat` list.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from threadline.services.models.offline_answers import answer
 from threadline.services.models.offline_chat import recalled
 from threadline.services.models.offline_conversation import Call, Conversation, Plan, Tool, text_of, tool_kind
-from threadline.services.models.offline_phrases import answer, said
-from threadline.services.models.offline_rules import next_call, understand
+from threadline.services.models.offline_phrases import said
+from threadline.services.models.offline_plan import next_call, understand
 
 NAME = "threadline-offline"
 _METADATA = {"model_name": NAME, "model_provider": "threadline", "finish_reason": "stop", "cost": 0.0}

@@ -172,12 +172,14 @@ def _results(messages: Sequence[BaseMessage]) -> Iterator[Result]:
             yield Result(
                 message.name or (call["name"] if call else ""),
                 call["args"] if call else {},
-                text if failed else _read(text),
+                text if failed else _read(message, text),
                 failed,
             )
 
 
-def _read(text: str) -> dict[str, Any] | str:
+def _read(message: ToolMessage, text: str) -> dict[str, Any] | str:
+    if isinstance(message.artifact, dict):
+        return message.artifact
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,40 +1,31 @@
-"""The rules of the offline model: what a message asks for, and which tools that takes. No model, clock or chance in it.
+"""The rules of the offline model as tables: what a clause asks for, and which tools that takes. No clock, no chance.
 
-A message is cut into sentences, a sentence into clauses wherever a clause is a request of its own. `TOOL_RULES` read a
-clause by itself, `FOLLOW_UP_RULES` with the help of what came before; `offline_chat` knows small talk.
+`TOOL_RULES` read a clause by itself, `FOLLOW_UP_RULES` with the help of what came before; `offline_chat` knows small
+talk. The first rule that reads a clause wins. To teach the model something, write a handler and add its row.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from threadline.services.models.offline_arithmetic import IT, IT_UNIT, embedded, expression, filled
-from threadline.services.models.offline_chat import home, small_talk, told
 from threadline.services.models.offline_conversation import (
-    LONGEST,
-    UNKNOWN,
     Call,
-    Conversation,
     Plan,
-    Result,
     Then,
     Tool,
 )
 from threadline.services.models.offline_weather import (
     KNOWN_PLACES,
-    day_of,
     days_needed,
     korean_places,
     split_places,
     take_day,
     weather_question,
 )
-
-MOST_CALLS = 8
 
 
 @dataclass(slots=True)
@@ -56,42 +47,7 @@ class Memory:
                 self.weather = call
 
 
-class Recollection:
-    """The memory of a conversation, gathered only if a rule asks for it."""
-
-    def __init__(self, conversation: Conversation) -> None:
-        self.conversation = conversation
-
-    def __call__(self) -> Memory:
-        return self.memory
-
-    @cached_property
-    def memory(self) -> Memory:
-        conversation = self.conversation
-        memory = Memory(home=home(conversation.asked))
-        for tool, args in conversation.earlier_calls:
-            memory.note(Plan("tool", calls=(_remembered(tool, args),)))
-        if not conversation.earlier_calls:
-            for text in conversation.asked[-10:]:
-                memory.note(_requests(text, lambda: memory))
-        for result in reversed(conversation.before):
-            if result.figure is not None:
-                memory.figure, memory.unit = result.figure, result.unit
-                break
-        memory.place_wanted = WHICH_PLACE.search(conversation.last_reply) is not None
-        return memory
-
-
 Remember = Callable[[], Memory]
-WHICH_PLACE = re.compile(r"^Which city\?|^어느 도시")
-
-
-def _remembered(tool: Tool, args: dict[str, Any]) -> Call:
-    if tool != "weather":
-        return Call(tool, args)
-    days = args.get("days")
-    place = args.get("place") or next((value for value in args.values() if isinstance(value, str)), "")
-    return Call(tool, {"place": place}, day_of(days if isinstance(days, int) else 0))
 
 
 class Rule(NamedTuple):
@@ -304,8 +260,7 @@ def _search_again(match: re.Match[str], remember: Remember) -> Plan | None:
 
 _POLITE = (
     r"(?:(?:hi|hello|hey|ok|okay|so|and|also|then|now|please|can you|could you|would you|will you"
-    r"|i want you to|i'd like you to|"
-    r"let's|just|안녕하세요|안녕|그리고|그럼|그러면|혹시)[\s,!.]+)*"
+    r"|i want you to|i'd like you to|let's|just|안녕하세요|안녕|그리고|그럼|그러면|혹시)[\s,!.]+)*+"
 )
 _DOING = r" ?(?:해 ?줘요?|해 ?주세요|해 ?주고|해 ?봐요?|해 ?줄래\S*|해|하고|부탁\S*)?"
 _ABOUT = r"(?:에 ?대해서?|에 ?대한 ?(?:정보|내용|것|자료)[를을]?|에 ?관해서?|에 ?관한 ?(?:정보|내용|자료)[를을]?)"
@@ -383,8 +338,7 @@ FOLLOW_UP_RULES = _table(
     (r"^.", _sum_on_figure),
     (
         r"^(?P<lead>(?:(?:and|so|then|ok|okay|but|also|now|thanks|what about|how about"
-        r"|what is it like|how is it|그럼|그러면|그리고|또|혹시|그런데|근데)[\s,]+|(?:in|for"
-        r"|at) (?=\S))*)"
+        r"|what is it like|how is it|그럼|그러면|그리고|또|혹시|그런데|근데)[\s,]+|(?:in|for|at) (?=\S))*+)"
         r"(?P<rest>[^\n]{1,80}?)(?P<tail>(?:은요|는요|은|는|도|엔|에는|에도)?(?: ?(?:어때\S*"
         r"|어떨까\S*|알려 ?\S+|어떤가요|요))?\s*[?!.~]+|(?<=[가-힣])(?:은요|는요|은|는|도"
         r"|은 어때\S*|는 어때\S*|도 알려\S*|은 어떨까\S*))?$",
@@ -392,166 +346,7 @@ FOLLOW_UP_RULES = _table(
     ),
     (
         r"^(?P<lead>(?:(?:and|so|then|what about|how about|also|그럼|그러면|그리고"
-        r"|또)[\s,]+)+)(?P<rest>\S.{0,120})$",
+        r"|또)[\s,]+)++)(?P<rest>\S.{0,120})$",
         _search_again,
     ),
 )
-
-# --- Sentences and clauses ----------------------------------------------------------------------------------------
-
-_SENTENCE_END = re.compile(r"\n+|(?<=[?!。])\s+(?=\S)|(?<=[^\s.][^\s.A-Z])\.\s+(?=\S)|;\s*|(?<=[가-힣][줘요])\s+(?=\S)")
-_CLAUSE_END = re.compile(
-    r",\s+(?:(?:and|then|also|그리고|또)\s+)*|\s+(?:and(?: then| also)?|then)\s+|\s*그리고\s+"
-    r"|(?<=[가-힣]고)\s+(?:또\s+)?|(?<=날씨[랑와])\s+"
-)
-
-
-def _pieces(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
-    start = 0
-    for gap in pattern.finditer(text):
-        if gap.start() > start:
-            yield start, gap.start()
-        start = gap.end()
-    if start < len(text):
-        yield start, len(text)
-
-
-def _first(rules: tuple[Rule, ...], text: str, remember: Remember) -> Plan | None:
-    for rule in rules:
-        match = rule.pattern.search(text)
-        if match and (plan := rule.handle(match, remember)):
-            return plan
-    return None
-
-
-def _request(text: str, remember: Remember) -> Plan | None:
-    return _first(TOOL_RULES, text, remember) or _first(FOLLOW_UP_RULES, text, remember)
-
-
-def _clauses(text: str, remember: Remember) -> Iterator[Plan]:
-    """The plans of a sentence's clauses. A clause that is no request by itself belongs to the one before it, so that
-    "cats and dogs" stays one search; the first ones may also belong to the one after them."""
-    pieces = list(_pieces(_CLAUSE_END, text))
-    if len(pieces) > 2 * MOST_CALLS:
-        pieces = [(0, len(text))]
-    for head, whole in _groups(text, pieces, remember):
-        plan = _request(head, remember)
-        wider = _first(TOOL_RULES, whole, remember) if whole != head else None
-        if wider and (plan is None or _tools(wider) == _tools(plan)):
-            plan = wider
-        if plan:
-            yield plan
-
-
-def _groups(text: str, pieces: list[tuple[int, int]], remember: Remember) -> Iterator[tuple[str, str]]:
-    """Each request clause, first alone, then with the clauses that belong to it."""
-    heads = [index for index, (start, end) in enumerate(pieces) if _stands_alone(text[start:end], remember)]
-    if not heads:
-        yield text, text
-        return
-    if heads[0] and _first(TOOL_RULES, before := text[: pieces[heads[0] - 1][1]], remember):
-        yield before, before
-        first = pieces[heads[0]][0]
-    else:
-        first = 0
-    for index, head in enumerate(heads):
-        start = pieces[head][0] if index else first
-        last = heads[index + 1] - 1 if index + 1 < len(heads) else len(pieces) - 1
-        yield text[pieces[head][0] : pieces[head][1]], text[start : pieces[last][1]]
-
-
-def _stands_alone(text: str, remember: Remember) -> bool:
-    found = expression(text)
-    return (found is not None and IT in found) or _first(TOOL_RULES, text, remember) is not None
-
-
-def _tools(plan: Plan) -> frozenset[str]:
-    return frozenset(call.tool for call in plan.calls)
-
-
-def _requests(text: str, remember: Remember) -> Plan:
-    """All that the text asks for, in order; later clauses may lean on earlier ones."""
-    calls: list[Call] = []
-    then: Then | None = None
-    spare = UNKNOWN
-    confidence = 1.0
-
-    def leaning() -> Memory:
-        if not calls:
-            return remember()
-        memory = replace(remember(), pending=calls[-1])
-        memory.note(Plan("tool", calls=tuple(calls)))
-        return memory
-
-    sentences = [(0, len(text))] if expression(text) else _pieces(_SENTENCE_END, text)
-    for start, end in sentences:
-        sentence = text[start:end]
-        for plan in _whole_sum(sentence, leaning) or _clauses(sentence, leaning):
-            if not plan.calls and not plan.then:
-                spare = plan
-                continue
-            calls += [call for call in plan.calls if call not in calls]
-            then = plan.then or then
-            confidence = min(confidence, plan.confidence)
-    if not calls:
-        return spare
-    return Plan("tool", calls=tuple(calls[:MOST_CALLS]), then=then, confidence=confidence)
-
-
-def _whole_sum(sentence: str, remember: Remember) -> list[Plan]:
-    """ "One hundred and five plus 2" is one sum, whatever its "and" looks like."""
-    plan = _first(SUM_RULES, sentence, remember)
-    return [plan] if plan else []
-
-
-# --- Understanding ------------------------------------------------------------------------------------------------
-
-
-def understand(conversation: Conversation) -> Plan:
-    """What the last human message asks for, whatever tools there are."""
-    text = conversation.question
-    if not text:
-        return UNKNOWN
-    remember = Recollection(conversation)
-    if len(text) > LONGEST:
-        return _first(SUM_RULES, text, remember) or UNKNOWN
-    return (
-        small_talk(text, conversation)
-        or _unless_unknown(_requests(text, remember))
-        or _last_small_talk(text, conversation)
-        or told(text, conversation)
-        or _first_greeting(text, conversation)
-        or UNKNOWN
-    )
-
-
-def _unless_unknown(plan: Plan) -> Plan | None:
-    return None if plan.kind == "unknown" else plan
-
-
-def _sentences(text: str) -> list[str]:
-    return [text[start:end] for start, end in _pieces(_SENTENCE_END, text)]
-
-
-def _last_small_talk(text: str, conversation: Conversation) -> Plan | None:
-    plans = (small_talk(sentence, conversation) for sentence in reversed(_sentences(text)))
-    return next((plan for plan in plans if plan and plan.kind != "greeting"), None)
-
-
-def _first_greeting(text: str, conversation: Conversation) -> Plan | None:
-    return next(filter(None, (small_talk(sentence, conversation) for sentence in _sentences(text))), None)
-
-
-def next_call(plan: Plan, results: Sequence[Result]) -> Call | None:
-    """The sum that could not be written before the weather was known, once it is; None if it is done or cannot be."""
-    if plan.then is None:
-        return None
-    figures = []
-    for place in plan.then.places:
-        figure = next((r.figure for r in results if r.kind == "weather" and place in r.args.values()), None)
-        if figure is None:
-            return None
-        figures.append(figure)
-    found = filled(plan.then.template, figures)
-    done = any(found in result.args.values() for result in results)
-    return None if done else Call("calculator", {"expression": found})

@@ -35,7 +35,7 @@ _NATIVE = (
     | _spelled("열 스물 서른 마흔 쉰 예순 일흔 여든 아흔", range(10, 100, 10))
     | {"스무": 20}
 )
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?|\.\d+"
+_DIGITS = r"(?:\d{1,3}(?:,\d{3}){1,12}+(?![\d,])|\d+)(?:\.\d+)?|\.\d+"
 _SINO_PART = re.compile(rf"(?P<digits>{_DIGITS})|(?P<one>[{''.join(_SINO)}])|(?P<unit>[십백천만억조])")
 _NATIVE_PART = re.compile("|".join(_NATIVE))
 

@@ -1,0 +1,249 @@
+"""The command line. What a command needs is imported when it runs, so that help comes at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from threadline.domain.errors import Invalid, Missing, ThreadlineError
+
+if TYPE_CHECKING:
+    from threadline.app.client import Client
+    from threadline.app.settings import Settings
+
+app = typer.Typer(
+    name="threadline",
+    help="A self-hosted agent service: conversations, streamed, kept and replayable.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Url = Annotated[
+    str | None, typer.Option("--url", envvar="THREADLINE_URL", help="Address of the service. Default: as configured.")
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", envvar="THREADLINE_KEY", show_envvar=True, help="Key to show. Default: the one configured."),
+]
+Session = Annotated[str, typer.Argument(metavar="SESSION", help="Id of the session.")]
+
+
+def main() -> None:
+    """Entry point: a failure that is understood ends in one line and exit code 1."""
+    _speak_utf8()
+    try:
+        app()
+    except ThreadlineError as error:
+        print(f"threadline: {error.message}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _global(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    if version:
+        from threadline import __version__
+
+        print(f"threadline {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of all state.")] = None,
+    config: Annotated[Path | None, typer.Option(help="The langgraph.json that names the graphs to serve.")] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="Allow a host others can reach without any key.")
+    ] = None,
+) -> None:
+    """Start the service in the foreground. Flags win over the environment, which wins over .env."""
+    settings = _settings(host=host, port=port, data_dir=data_dir, config=config, insecure=insecure)
+
+    from threadline.app.server import serve
+
+    serve(settings)
+
+
+@app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run_tests(
+    context: typer.Context,
+    long: Annotated[bool, typer.Option("--long", help="Run the long tests as well.")] = False,
+    system_packages: Annotated[
+        bool,
+        typer.Option(
+            envvar="THREADLINE_TEST_SYSTEM_PACKAGES",
+            help="Install the browser, fonts and Node.js the tests need, where apt-get and root are there.",
+        ),
+    ] = True,
+) -> None:
+    """Run the project's tests; anything else is handed to pytest."""
+    from threadline.app import suite
+
+    if system_packages:
+        suite.install_system_packages()
+    raise typer.Exit(suite.run(context.args, long=long))
+
+
+@app.command()
+def chat(
+    session: Annotated[str | None, typer.Option(help="Go on with this session.")] = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Talk to the agent. Ctrl-C stops an answer, Ctrl-D leaves; in a pipe, each line is a message."""
+    from threadline.app.chat import reader, talk
+    from threadline.app.transcript import Transcript
+
+    interactive, live = sys.stdin.isatty(), sys.stdout.isatty()
+    with _client(url, key) as client:
+        transcript = Transcript(sys.stdout, live=live)
+        info = client.get("/info")
+        if session is not None:
+            known = client.get(f"/sessions/{_id(session)}")
+            transcript.note(f"session {session}, {len(known['messages'])} messages so far")
+        elif interactive:
+            model = info["model"]
+            names = ", ".join(filter(None, model["names"])) or model["provider"]
+            transcript.note(f"Threadline {info['version']} · {names} · Ctrl-C stops an answer, Ctrl-D leaves")
+        all_well = talk(client, session_id=session, read=reader(interactive=interactive), transcript=transcript)
+    if not all_well and not interactive:
+        raise typer.Exit(1)
+
+
+@app.command()
+def sessions(
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many to show.")] = 20,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """List the sessions, the last used first."""
+    from threadline.app.tables import rows
+
+    with _client(url, key) as client:
+        answer = client.get("/sessions", limit=limit)
+    if not answer["items"]:
+        print("No sessions yet.")
+        return
+    table = [("SESSION", "UPDATED", "TURNS", "LIVE", "TITLE")]
+    for item in answer["items"]:
+        live = "live" if item["live"] else "-"
+        updated = item["updated_at"][:19].replace("T", " ")
+        table.append((item["session_id"], updated, str(item["turns"]), live, item["title"] or ""))
+    for line in rows(table):
+        print(line)
+    if answer["next"]:
+        print(f"More: --limit {min(500, 2 * limit)}")
+
+
+@app.command()
+def replay(
+    session: Session,
+    checkpoint: Annotated[str | None, typer.Option(help="Start after this checkpoint. Default: the first.")] = None,
+    mode: Annotated[
+        str, typer.Option(help="`recorded` plays what happened; `rerun` executes it again on a new branch.")
+    ] = "recorded",
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Play a session again."""
+    from threadline.app.chat import play
+    from threadline.app.transcript import Transcript
+
+    if mode not in ("recorded", "rerun"):
+        raise typer.BadParameter("it is either recorded or rerun", param_hint="--mode")
+    with _client(url, key) as client:
+        if checkpoint is None and mode == "rerun":
+            checkpoint = _first_checkpoint(client, session)
+        transcript = Transcript(sys.stdout, live=sys.stdout.isatty())
+        play(client, client.replay(session, checkpoint_id=checkpoint, mode=mode), transcript)
+    if mode == "rerun" and transcript.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is configured, what is reachable and what is broken. Exit code 1 if something is."""
+    import asyncio
+
+    settings = _settings()
+
+    from threadline.app.doctor import examine, lines
+    from threadline.app.logs import configure
+
+    configure(level="error", format="console")
+    findings = asyncio.run(examine(settings))
+    for line in lines(findings):
+        print(line)
+    broken = [finding.subject for finding in findings if finding.verdict == "broken"]
+    if broken:
+        print(f"\nBroken: {', '.join(broken)}.")
+        raise typer.Exit(1)
+    print("\nNothing is broken.")
+
+
+def _first_checkpoint(client: Client, session: str) -> str:
+    path = f"/sessions/{_id(session)}/checkpoints"
+    page = client.get(path, limit=500)
+    while page["next"] is not None:
+        page = client.get(path, limit=500, before=page["next"])
+    if not page["items"]:
+        raise Missing("This session has no checkpoints.")
+    first: str = page["items"][-1]["checkpoint_id"]
+    return first
+
+
+def _client(url: str | None, key: str | None) -> Client:
+    """A client of the service asked for, or of the one configured here, whose keys are then at hand."""
+    from threadline.app.client import Client, service_url
+
+    if url is not None:
+        return Client(url, key)
+    settings = _settings()
+    if key is None and settings.api_keys:
+        key = settings.api_keys[0].get_secret_value()
+    return Client(service_url(settings.host, settings.port), key)
+
+
+def _settings(**flags: Any) -> Settings:
+    """The settings, flags first. Raises Invalid naming what is wrong, but not the value: it may be a secret."""
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from threadline.app.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        reasons = [f"{_setting_name(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in found]
+        raise Invalid("; ".join(reasons)) from error
+    except (SettingsError, UnicodeDecodeError, OSError) as error:
+        raise Invalid("The settings cannot be read. Is .env a text file in UTF-8?") from error
+
+
+def _setting_name(place: tuple[int | str, ...]) -> str:
+    name = str(place[0]) if place else "settings"
+    return name if name.isupper() else f"THREADLINE_{name.upper()}"
+
+
+def _id(session: str) -> str:
+    from urllib.parse import quote
+
+    return quote(session, safe="")
+
+
+def _speak_utf8() -> None:
+    """Korean in and out under any locale: what cannot be shown is replaced, never a crash."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8", errors="replace")
