@@ -55,4 +55,5 @@ def _compile(loop: asyncio.AbstractEventLoop) -> Agent:
         specs=toolbox.specs(),
         call_tool=toolbox.call,
         window=settings.window,
+        name_tools=models.provider == "openrouter",
     ).compile()

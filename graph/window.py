@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
-from langchain_core.messages import AnyMessage, ToolMessage, trim_messages
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage, trim_messages
 
 from graph.state import this_turn
 
+NOT_MADE = "This call was not carried out."
 TOOL_TEXT_CHARS = 4_000
 """How much of one tool result a model is shown when the conversation is too long for it."""
 
@@ -18,15 +19,34 @@ def window(messages: Sequence[AnyMessage], *, size: int) -> list[AnyMessage]:
 
     A tool's result is never parted from the call it answers.
     """
+    whole = list(_acceptable(messages))
     kept = trim_messages(
-        list(messages), max_tokens=size, token_counter=len, strategy="last", start_on="human", allow_partial=False
+        whole, max_tokens=size, token_counter=len, strategy="last", start_on="human", allow_partial=False
     )
-    return cast(list[AnyMessage], kept) or list(this_turn(messages))
+    return cast(list[AnyMessage], kept) or list(this_turn(whole))
 
 
 def compressed(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
     """Only the last turn, its tool results shortened: for a model that found the window too long."""
-    return [_shortened(message) for message in this_turn(messages)]
+    return [_shortened(message) for message in _acceptable(this_turn(messages))]
+
+
+def _acceptable(messages: Sequence[AnyMessage]) -> Iterator[AnyMessage]:
+    """The messages as servers accept them: no call without a result, no answer without words.
+
+    A turn that was cancelled, or cut off by a crash, leaves such messages behind for all turns to come.
+    """
+    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    for message in messages:
+        if isinstance(message, AIMessage):
+            if not message.tool_calls and not message.text:
+                continue
+            yield message
+            for call in message.tool_calls:
+                if call["id"] not in answered:
+                    yield ToolMessage(NOT_MADE, tool_call_id=call["id"], name=call["name"], status="error")
+        else:
+            yield message
 
 
 def _shortened(message: AnyMessage) -> AnyMessage:

@@ -5,6 +5,7 @@ Standard library only, and readable by Python 3.6, so that an old Python gets an
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -197,6 +198,7 @@ def install(root: Path, *, dev: bool) -> None:
         return
     dev = wants_dev(stamp, dev=dev)
     ours = todo == "build" or bool(stamp and stamp.get("ours"))
+    wanted = contents(root, dev=dev)
     started = time.monotonic()
     if todo == "build":
         say("Preparing the environment (once, about a minute)…")
@@ -210,8 +212,8 @@ def install(root: Path, *, dev: bool) -> None:
     if todo == "build":
         empty(environment_folder(root))
         make_environment(root)
-    install_packages(root, DEV_LOCK if dev else LOCK)
-    write_stamp(root, {"ours": ours, "complete": True, **place(root), **contents(root, dev=dev)})
+    install_packages(root, wanted["lock"])
+    write_stamp(root, {"ours": ours, "complete": True, **place(root), **wanted})
     say(f"The environment is ready ({time.monotonic() - started:.0f} s).")
 
 
@@ -228,17 +230,14 @@ def empty(folder: Path) -> None:
 
 def make_environment(root: Path) -> None:
     """A bare environment; pip is put into it unless uv will do the work."""
-    import importlib.util
     import venv
 
-    with_pip = shutil.which("uv") is None
-    if with_pip and importlib.util.find_spec("ensurepip") is None:
+    with_uv = shutil.which("uv") is not None
+    if not with_uv and importlib.util.find_spec("ensurepip") is None:
         raise BootstrapError(NO_ENSUREPIP.format(*sys.version_info[:2]))
-    builder = venv.EnvBuilder(symlinks=os.name != "nt", with_pip=with_pip)
-    try:
-        builder.create(environment_folder(root))
-    except subprocess.CalledProcessError as error:
-        raise BootstrapError(f"pip could not be set up:\n{tail(error.output)}") from error
+    venv.EnvBuilder(symlinks=os.name != "nt", with_pip=False).create(environment_folder(root))
+    if not with_uv:
+        add_pip(root)
 
 
 NO_ENSUREPIP = """this Python comes without pip. Do one of these and start again:
@@ -252,9 +251,10 @@ def install_packages(root: Path, lock: str) -> None:
     try:
         run_installer(root, lock, with_uv=with_uv)
     except BootstrapError:
-        # uv does not read pip's settings: behind a company's index only pip may find its way.
-        if not with_uv or not add_pip(root):
+        if not with_uv or importlib.util.find_spec("ensurepip") is None:
             raise
+        # uv does not read pip's settings: behind a company's index only pip may find its way.
+        add_pip(root)
         run_installer(root, lock, with_uv=False)
 
 
@@ -265,13 +265,8 @@ def run_installer(root: Path, lock: str, *, with_uv: bool) -> None:
     run([*installer, "--quiet", "--no-deps", "--no-build-isolation", "-e", "."], root)
 
 
-def add_pip(root: Path) -> bool:
-    """Put pip into an environment that was made without; False if this Python has none to give."""
-    try:
-        run([str(environment_python(root)), "-m", "ensurepip", "--default-pip"], root)
-    except BootstrapError:
-        return False
-    return True
+def add_pip(root: Path) -> None:
+    run([str(environment_python(root)), "-I", "-m", "ensurepip", "--default-pip"], root)
 
 
 def run(command: Sequence[str], root: Path) -> None:
@@ -279,7 +274,13 @@ def run(command: Sequence[str], root: Path) -> None:
     environment = {**os.environ, "PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     environment.pop("PYTHONHOME", None)
     done = subprocess.run(
-        command, cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=root,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        close_fds=False,  # so that it keeps `guarded`'s lock should this process be killed before it
     )
     if done.returncode != 0:
         raise BootstrapError(
@@ -295,8 +296,9 @@ def tail(output: bytes | str | None, lines: int = 12) -> str:
 
 @contextlib.contextmanager
 def guarded(path: Path) -> Iterator[None]:
-    """Hold the file's lock; the system lets go of it when the process ends, however it ends."""
+    """Hold the file's lock; the system lets go of it once this process and its installers end, however they end."""
     with path.open("a+b") as file:
+        os.set_inheritable(file.fileno(), True)
         if not try_lock(file.fileno()):
             say("Another start is preparing the environment; waiting for it…")
             while not try_lock(file.fileno()):

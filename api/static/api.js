@@ -109,6 +109,6 @@ export const checkpoints = (id, { before = null, limit = 50 } = {}) =>
 /** @param {string} id @param {string} checkpointId */
 export const checkpoint = (id, checkpointId) => get(`/sessions/${at(id)}/checkpoints/${at(checkpointId)}`);
 
-/** @param {string} id @param {string} checkpointId @param {'recorded'|'rerun'} mode @param {AbortSignal} [signal] */
+/** @param {string} id @param {string|null} checkpointId null: all of it @param {'recorded'|'rerun'} mode @param {AbortSignal} [signal] */
 export const replay = (id, checkpointId, mode, signal) =>
-  request(`/sessions/${at(id)}/replay`, { method: 'POST', signal, body: { checkpoint_id: checkpointId, mode } });
+  request(`/sessions/${at(id)}/replay`, { method: 'POST', signal, body: { mode, ...(checkpointId && { checkpoint_id: checkpointId }) } });

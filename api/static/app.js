@@ -6,7 +6,7 @@ import { askKey } from './dialogs.js';
 import { adopt, bind, byId, el, icon, toast, translate } from './dom.js';
 import { graphView } from './graph.js';
 import { chooseLanguage, currentLanguage, has, t } from './i18n.js';
-import { readMessage, turnsOf } from './messages.js';
+import { joinedTurns, readMessage, turnsOf } from './messages.js';
 import { followRecording, followRun } from './run.js';
 import { follow } from './scroll.js';
 import { sessionList } from './sessions.js';
@@ -14,7 +14,6 @@ import { Turn } from './turn.js';
 
 /** @typedef {{controller: AbortController, runId: string|null, wantsStop: boolean}} Running */
 
-const RUN = 'threadline.run';
 const CHAT_PATH = '#';
 
 /** @type {{sessionId: string|null, running: Running|null, recording: boolean, opening: number}} */
@@ -101,11 +100,14 @@ async function openSession(id, checkpointId = null) {
   const loading = el('p', { class: 'muted loading', t: 'chat.loading' });
   parts.turns.append(loading);
   try {
-    const session = await api.session(id);
+    const [session, last] = await Promise.all([api.session(id), newestCheckpoint(id)]);
     if (opening !== state.opening) return;
     loading.remove();
-    showMessages(session.messages.map(readMessage), session.interrupts ?? []);
-    followAgain(id);
+    const messages = last?.values?.messages ?? [];
+    const turn = showTurns(joinedTurns(messages.map(readMessage), session.messages.map(readMessage)));
+    if (last?.values?.intent?.kind) turn?.showIntent(last.values.intent);
+    // A turn that is not at its end is still going on, waits for an answer, or failed: its run's events say which.
+    if (last?.next.length && last.run_id) void play(turn ?? addTurn({ user: null }), (signal) => api.events(last.run_id, 0, signal), last.run_id);
   } catch (error) {
     if (opening !== state.opening) return;
     newChat();
@@ -115,15 +117,22 @@ async function openSession(id, checkpointId = null) {
   if (checkpointId) await openCheckpoints(checkpointId);
 }
 
-function showMessages(messages, interrupts = []) {
+/** @returns the newest checkpoint with its state, or null where there is none yet */
+async function newestCheckpoint(sessionId) {
+  const { items: [last] } = await api.checkpoints(sessionId, { limit: 1 });
+  return last ? api.checkpoint(sessionId, last.checkpoint_id) : null;
+}
+
+/** @param {ReturnType<typeof turnsOf>} turns @returns {Turn|null} the last one */
+function showTurns(turns, { recorded = false } = {}) {
   let turn = null;
-  for (const { user, rest } of turnsOf(messages)) {
-    turn = addTurn({ user: user?.text ?? null });
+  for (const { user, rest } of turns) {
+    turn = addTurn({ user: user?.text ?? null, recorded });
     turn.restore(rest);
   }
-  if (interrupts.length) (turn ?? addTurn({ user: null })).showQuestions(interrupts);
   showTitle();
   scroll.toEnd();
+  return turn;
 }
 
 // ---- Runs
@@ -149,7 +158,7 @@ async function play(turn, open, runId = null) {
   try {
     for await (const frame of followRun(open, { signal, runId, onLink: showLink })) {
       if (signal.aborted) return;
-      if (frame.event === 'session') started(running, turn, frame.data);
+      if (frame.event === 'session') started(running, frame.data);
       show(turn, frame);
     }
   } catch (error) {
@@ -160,7 +169,6 @@ async function play(turn, open, runId = null) {
   } finally {
     if (state.running === running) {
       finish();
-      forgetRun();
       void sessions.refresh();
       void panel.refresh();
     }
@@ -196,10 +204,9 @@ function finish() {
   showLink(true);
 }
 
-/** @param {Running} running @param {Turn} turn @param {{session_id: string, run_id: string}} data */
-function started(running, turn, { session_id: sessionId, run_id: runId }) {
+/** @param {Running} running @param {{session_id: string, run_id: string}} data */
+function started(running, { session_id: sessionId, run_id: runId }) {
   running.runId = runId;
-  sessionStorage.setItem(RUN, JSON.stringify({ sessionId, runId, text: turn.user }));
   if (state.sessionId !== sessionId) {
     setSession(sessionId);
     goTo(`#s=${encodeURIComponent(sessionId)}`);
@@ -257,17 +264,6 @@ function retry(turn) {
   });
 }
 
-/** A run of this tab that was left while it was going on is taken up again, from its first frame. */
-function followAgain(sessionId) {
-  const kept = JSON.parse(sessionStorage.getItem(RUN) ?? 'null');
-  if (kept?.sessionId !== sessionId) return;
-  const last = [...parts.turns.querySelectorAll('.turn')].at(-1);
-  if (last && last.querySelector('.said p')?.textContent === kept.text) last.remove();
-  void play(addTurn({ user: kept.text }), (signal) => api.events(kept.runId, 0, signal), kept.runId);
-}
-
-const forgetRun = () => sessionStorage.removeItem(RUN);
-
 /** @param {boolean} up */
 function showLink(up) {
   bind(parts.connection, 'text', 'error.reconnecting');
@@ -307,7 +303,7 @@ function showCheckpoint(item) {
 /** The messages of a checkpoint. */
 async function messagesAt(sessionId, checkpointId) {
   const { values } = await api.checkpoint(sessionId, checkpointId);
-  return (values?.messages ?? []).map((raw) => ({ ...readMessage(raw), id: raw.id ?? null }));
+  return (values?.messages ?? []).map(readMessage);
 }
 
 async function runAgain(item) {
@@ -315,18 +311,16 @@ async function runAgain(item) {
   if (sessionId === null || state.running !== null) return;
   try {
     const turns = turnsOf(await messagesAt(sessionId, item.checkpoint_id));
-    const last = turns.pop();
     clear();
-    showMessages(turns.flatMap(({ user, rest }) => [...(user ? [user] : []), ...rest]));
     closePanelOnPhone();
-    const turn = addTurn({ user: last?.user?.text ?? null });
-    if (last) turn.restore(last.rest);
+    const turn = showTurns(turns) ?? addTurn({ user: null });
     void play(turn, (signal) => api.replay(sessionId, item.checkpoint_id, 'rerun', signal));
   } catch (error) {
     complain(error);
   }
 }
 
+/** Play what was recorded after a checkpoint, or all of it. @param {any|null} item */
 async function playRecording(item) {
   const { sessionId } = state;
   if (sessionId === null || state.running !== null) return;
@@ -336,11 +330,13 @@ async function playRecording(item) {
   const running = begin(null);
   const { signal } = running.controller;
   const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
-  const turnOf = recordedTurns(sessionId);
   /** @type {Turn|null} */
   let turn = null;
   try {
-    const open = (signal) => api.replay(sessionId, item.checkpoint_id, 'recorded', signal);
+    const past = item ? turnsOf(await messagesAt(sessionId, item.checkpoint_id)) : [];
+    if (signal.aborted) return;
+    const turnOf = recordedTurns(sessionId, past.at(-1)?.user?.id, showTurns(past, { recorded: true }));
+    const open = (signal) => api.replay(sessionId, item?.checkpoint_id ?? null, 'recorded', signal);
     for await (const frame of followRecording(open, { signal, still })) {
       const shown = await turnOf(frame.data.run_id);
       if (signal.aborted) return;
@@ -348,6 +344,7 @@ async function playRecording(item) {
       turn = shown;
       show(turn, frame);
     }
+    if (turn === null) toast(t('recording.none'));
   } catch (error) {
     if (!signal.aborted) complain(error);
   } finally {
@@ -356,23 +353,27 @@ async function playRecording(item) {
   }
 }
 
-/** The turn a recorded run belongs to: runs that answer the same message (an interrupt and its resume) share one. */
-function recordedTurns(sessionId) {
-  /** @type {Map<string, {turn: Turn, asked: string}>} */
+/**
+ * The turn a recorded run belongs to: runs that answer the same message (an interrupt and its resume) share one.
+ * @param {string} sessionId
+ * @param {string|undefined} asked the message the turn on the screen answers
+ * @param {Turn|null} turn
+ */
+function recordedTurns(sessionId, asked, turn) {
   const runs = new Map();
+  const turns = new Map(turn && asked ? [[asked, turn]] : []);
   /** @type {any[]|null} */
   let items = null;
   return async (runId) => {
-    const known = runs.get(runId);
-    if (known) return known.turn;
+    if (runs.has(runId)) return runs.get(runId);
     items ??= await allCheckpoints(sessionId);
     const newest = items.find((item) => item.run_id === runId);
-    const said = newest ? (await messagesAt(sessionId, newest.checkpoint_id)).filter(({ role }) => role === 'user').at(-1) : null;
-    const asked = said?.id ?? runId;
-    const turn = [...runs.values()].find((run) => run.asked === asked)?.turn ?? addTurn({ user: said?.text ?? null, recorded: true });
-    turn.begin();
-    runs.set(runId, { turn, asked });
-    return turn;
+    const said = newest ? (await messagesAt(sessionId, newest.checkpoint_id)).findLast(({ role }) => role === 'user') : null;
+    const shown = turns.get(said?.id) ?? addTurn({ user: said?.text ?? null, recorded: true });
+    shown.begin();
+    turns.set(said?.id ?? runId, shown);
+    runs.set(runId, shown);
+    return shown;
   };
 }
 

@@ -12,7 +12,7 @@ const BRIEF = 600;
 
 /**
  * @param {HTMLElement} root
- * @param {{onSelect: (item: any|null) => void, onReplay: (item: any) => void, onRerun: (item: any) => void,
+ * @param {{onSelect: (item: any|null) => void, onReplay: (item: any|null) => void, onRerun: (item: any) => void,
  *   onClose: () => void, onError: (error: any) => void}} actions
  */
 export function checkpointPanel(root, { onSelect, onReplay, onRerun, onClose, onError }) {
@@ -178,7 +178,9 @@ export function checkpointPanel(root, { onSelect, onReplay, onRerun, onClose, on
 
   function actionsOf(item) {
     const ended = item.next.length === 0;
-    const replay = el('button', { class: 'button', type: 'button', disabled: busy, on: { click: () => onReplay(item) } }, icon('film'), el('span', { t: 'checkpoints.replay' }));
+    const nothingAfter = ended && at === 0;
+    const replay = el('button', { class: 'button', type: 'button', disabled: busy, on: { click: () => onReplay(nothingAfter ? null : item) } },
+      icon('film'), el('span', { t: nothingAfter ? 'checkpoints.replay.all' : 'checkpoints.replay' }));
     const rerun = el('button', { class: 'button', type: 'button', disabled: busy || ended, on: { click: () => onRerun(item) } }, icon('again'), el('span', { t: 'checkpoints.rerun' }));
     return el('div', { class: 'detail-actions' },
       el('div', { class: 'detail-action' }, replay, el('p', { class: 'muted', t: 'checkpoints.replay.hint' })),
@@ -222,7 +224,6 @@ export function checkpointPanel(root, { onSelect, onReplay, onRerun, onClose, on
 function titleOf({ nodes, source }) {
   const ran = nodes.filter((name) => !name.startsWith('__'));
   if (ran.length) return ran.map(nodeName).join(', ');
-  if (nodes.includes('__start__')) return t('checkpoints.source.start');
   return has(`checkpoints.source.${source}`) ? t(`checkpoints.source.${source}`) : source;
 }
 

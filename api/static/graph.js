@@ -18,6 +18,9 @@ const EDGES = [
 /** A node's name as people read it. @param {string} name */
 export const nodeName = (name) => (has(`node.${name}`) ? t(`node.${name}`) : name);
 
+/** A node as the row knows it: one inside a subgraph is named with its place. @param {{node: string, path?: string[]}} event */
+export const placeOf = ({ node, path = [] }) => [...path, node].join(' / ');
+
 /** @param {HTMLElement} root */
 export function graphView(root) {
   const lines = svg('svg', { class: 'graph-lines', 'aria-hidden': 'true' });
@@ -83,8 +86,10 @@ export function graphView(root) {
     }
   }
 
-  /** @param {{node: string, status: string, step?: number, ms?: number}} event @param {number} attempt */
-  function note({ node: name, status, step = 0, ms }, attempt) {
+  /** @param {{node: string, path?: string[], status: string, step?: number, ms?: number}} event @param {number} attempt */
+  function note(event, attempt) {
+    const { status, step = 0, ms } = event;
+    const name = placeOf(event);
     const known = nodes.has(name);
     const node = nodes.get(name) ?? add(name);
     node.item.hidden = false;

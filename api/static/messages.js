@@ -2,6 +2,7 @@
 
 /**
  * @typedef {object} Message
+ * @property {string|null} id
  * @property {'user'|'assistant'|'tool'|'system'} role
  * @property {string} text
  * @property {{id: string, name: string, args: any}[]} calls the tools an assistant message asks for
@@ -26,6 +27,7 @@ export function readMessage(raw) {
   const metadata = raw.metadata ?? {};
   const from = (name) => raw[name] ?? metadata[name];
   return {
+    id: raw.id ?? null,
     role: ROLES[raw.role ?? raw.type?.replace(/MessageChunk$/, '').toLowerCase()] ?? 'system',
     text: textOf(raw.content),
     calls: from('tool_calls') ?? [],
@@ -60,4 +62,30 @@ export function turnsOf(messages) {
     else turns.push({ user: null, rest: [message] });
   }
   return turns;
+}
+
+/**
+ * The turns of a session: those its state holds, with what only the session document knows of them.
+ *
+ * The state has every tool call, and only the branch that is gone on with. The document has what a turn cost, what a
+ * stopped turn had said so far, and a question that is not in the state yet.
+ * @param {Message[]} state
+ * @param {Message[]} documented
+ */
+export function joinedTurns(state, documented) {
+  const known = turnsOf(documented);
+  if (state.length === 0) return known;
+  const turns = turnsOf(state);
+  let at = 0;
+  for (const turn of turns) {
+    const found = known.findIndex(({ user }, index) => index >= at && user?.text === turn.user?.text);
+    if (found < 0) continue;
+    at = found + 1;
+    const answer = known[found].rest.at(-1);
+    if (!answer) continue;
+    const last = turn.rest.findLast(({ role, text }) => role === 'assistant' && text);
+    if (last) last.metadata = { ...answer.metadata, ...last.metadata };
+    else turn.rest.push(answer);
+  }
+  return [...turns, ...known.slice(at).filter(({ user, rest }) => user && rest.length === 0)];
 }

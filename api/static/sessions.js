@@ -69,15 +69,15 @@ export function sessionList({ list, note, more }, { onDeleted, onChange, onError
 
   function row(item) {
     const title = item.title || t('sessions.untitled');
-    const waiting = item.status === 'interrupted';
+    const now = { interrupted: 'sessions.waiting', busy: 'sessions.busy' }[item.status];
     const life = item.live ? 'sessions.live' : 'sessions.kept';
     const link = el('a', { class: 'session', href: `#s=${encodeURIComponent(item.session_id)}`, 'aria-current': item.session_id === current ? 'page' : null },
       el('span', { class: `dot ${item.live ? 'live' : ''}`, tTitle: life }, el('span', { class: 'hidden', t: life })),
       el('span', { class: 'session-title', text: title }),
       el('span', { class: 'session-facts separated' },
-        waiting && el('span', { class: 'waiting', t: 'sessions.waiting' }),
-        !waiting && el('span', { text: ago(item.updated_at) }),
-        !waiting && typeof item.turns === 'number' && el('span', { t: 'sessions.turns', p: { n: item.turns } })));
+        now && el('span', { class: item.status, t: now }),
+        !now && el('span', { text: ago(item.updated_at) }),
+        !now && typeof item.turns === 'number' && el('span', { t: 'sessions.turns', p: { n: item.turns } })));
     const remove = el('button', {
       class: 'icon-button small delete', type: 'button', tLabel: 'sessions.delete', p: { title }, on: { click: () => askRemove(item, title) },
     }, icon('trash'));

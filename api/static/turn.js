@@ -5,7 +5,7 @@ import { duration, has, languageName, number, t } from './i18n.js';
 import { jsonTree } from './json.js';
 import { copyText, markdown } from './markdown.js';
 import { readJson, textOf } from './messages.js';
-import { nodeName } from './graph.js';
+import { nodeName, placeOf } from './graph.js';
 import { toolCard } from './tools.js';
 
 /** Event ids of a run's second attempt start above this, of its third above twice this. */
@@ -78,6 +78,7 @@ export class Turn {
     if (event === 'session') {
       this.runId = data.run_id;
       this.runs += 1;
+      this.#finalText('');
     } else if (event === 'node') this.#node(data, this.attempt(frame));
     else if (event === 'intent') this.showIntent(data);
     else if (event === 'tool') this.showCall(data);
@@ -88,10 +89,11 @@ export class Turn {
     else if (event === 'done') this.#end(data);
   }
 
-  #node({ node, status, step = 0 }, attempt) {
-    if (status !== 'started') return;
+  #node(event, attempt) {
+    if (event.status !== 'started') return;
+    const node = placeOf(event);
     const before = this.started.get(node);
-    const now = `${attempt}/${step}`;
+    const now = `${attempt}/${event.step ?? 0}`;
     this.started.set(node, now);
     // The node writes its text once more, from the start; two tasks of one node in the same step write side by side.
     if (before !== undefined && before !== now) this.#finalText('');
@@ -177,11 +179,6 @@ export class Turn {
     return this.answer.getAttribute('aria-busy') === 'true';
   }
 
-  /** A question that was left open when the session was last seen. @param {{id: string, value: any}[]} interrupts */
-  showQuestions(interrupts) {
-    for (const interrupt of interrupts) this.#ask(interrupt);
-  }
-
   /** @param {{kind?: string, message?: string, retryable?: boolean}} error */
   fail({ kind = 'internal', message = '' }) {
     this.#quiet('stopped');
@@ -243,22 +240,21 @@ export class Turn {
   /** A turn of an old session, from its messages. @param {import('./messages.js').Message[]} messages */
   restore(messages) {
     for (const message of messages) {
-      if (message.metadata.intent?.kind) this.showIntent(message.metadata.intent);
       for (const call of message.calls) this.showCall({ ...call, status: 'stopped' });
       if (message.role === 'tool') this.#restoreResult(message);
       else if (message.role === 'assistant' && message.text) this.text += (this.text && '\n\n') + message.text;
     }
     this.#draw();
-    const facts = messages.at(-1)?.metadata ?? {};
-    this.showFoot({ usage: facts.usage, cost: facts.cost, ms: facts.ms, checkpointId: facts.checkpoint_id });
+    const { tokens, cost, status } = messages.at(-1)?.metadata ?? {};
+    const stopped = status === 'cancelled' ? 'turn.stopped' : null;
+    if (messages.length) this.showFoot({ stopped, usage: { total_tokens: tokens ?? 0 }, cost });
   }
 
-  #restoreResult({ callId, name, text, failed, metadata }) {
+  #restoreResult({ callId, name, text, failed }) {
     const id = callId ?? `${name}-${this.calls.size}`;
     const asked = this.calls.get(id)?.call;
     const outcome = failed ? { status: 'failed', error: text } : { status: 'finished', result: readJson(text) };
-    const { args = asked?.args, ms, cached } = metadata;
-    this.showCall({ id, name: name ?? asked?.name ?? 'tool', args, ms, cached, ...outcome });
+    this.showCall({ id, name: name ?? asked?.name ?? 'tool', args: asked?.args, ...outcome });
   }
 }
 

@@ -7,28 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolCall
 from langgraph.types import StreamWriter
 from pydantic import ValidationError
 
 from graph.intent import Intent, response_format
 from graph.prompts import Prompt
+from graph.request import Ask, fitting
 from graph.state import State, Update, calls_made, this_turn
-from graph.window import compressed, window
-from threadline.domain.errors import ModelFault
 
 MAX_STEPS = 8
 """How often one turn may go through the tools."""
 
 UNKNOWN = Intent(kind="unknown", confidence=0, language="en")
+_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
 async def analyze_intent(
     state: State,
     *,
     writer: StreamWriter,
-    model: BaseChatModel,
+    ask: Ask,
     prompt: Prompt,
     specs: Sequence[Mapping[str, Any]],
     size: int,
@@ -36,13 +35,11 @@ async def analyze_intent(
     """Ask the model for an `Intent`; invalid output once more with what was wrong; then go on with `unknown`."""
     messages = state["messages"]
     system = SystemMessage(prompt.render(tools=describe(specs)))
-    asked = model.bind(response_format=response_format(specs)).with_config(tags=["nostream"])
-    try:
-        intent = await _ask(asked, [system, *window(messages, size=size)])
-    except ModelFault as fault:
-        if fault.kind != "context_overflow":
-            raise
-        intent = await _ask(asked, [system, *compressed(messages)])
+
+    async def analysed(shown: Sequence[AnyMessage]) -> Intent:
+        return await _intent([system, *shown], ask=ask, wanted=response_format(specs))
+
+    intent = await fitting(messages, analysed, size=size)
     calls = _new_calls(intent, messages)
     brief = intent.model_dump(include={"kind", "confidence", "language"})
     planned = [{"name": call["name"], "args": call["args"]} for call in calls]
@@ -58,23 +55,26 @@ def describe(specs: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"- {spec['name']}: {spec['description']} Arguments: {spec['parameters']}" for spec in specs)
 
 
-async def _ask(model: Any, messages: list[AnyMessage]) -> Intent:
-    reply = await model.ainvoke(messages)
+async def _intent(messages: list[AnyMessage], *, ask: Ask, wanted: Mapping[str, Any]) -> Intent:
+    reply = await ask(messages, tags=["nostream"], response_format=wanted)
     try:
-        return _parsed(reply)
+        return _parsed(reply.text)
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
+    said = AIMessage(reply.text or "(nothing)")  # servers refuse a message without content
     correction = HumanMessage(f"That was not valid ({reasons}). Answer again with only the JSON object described.")
+    reply = await ask([*messages, said, correction], tags=["nostream"], response_format=wanted)
     try:
-        return _parsed(await model.ainvoke([*messages, AIMessage(reply.text), correction]))
+        return _parsed(reply.text)
     except ValidationError:
         return UNKNOWN
 
 
-def _parsed(reply: AIMessage) -> Intent:
-    """The intent in a reply, which small models like to wrap in a code fence. Raises ValidationError."""
-    found = re.search(r"\{.*\}", reply.text, re.DOTALL)
-    return Intent.model_validate_json(found.group() if found else reply.text)
+def _parsed(text: str) -> Intent:
+    """The intent in a reply, which small models like to wrap in thoughts and code fences. Raises ValidationError."""
+    text = _THOUGHTS.sub("", text)
+    found = re.search(r"\{.*\}", text, re.DOTALL)
+    return Intent.model_validate_json(found.group() if found else text)
 
 
 def _new_calls(intent: Intent, messages: Sequence[AnyMessage]) -> list[ToolCall]:

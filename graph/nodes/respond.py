@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import SystemMessage
+from langchain_core.messages import AIMessage, AnyMessage, SystemMessage
 
 from graph.prompts import Prompt
+from graph.request import Ask, fitting
 from graph.state import State, Update
-from graph.window import compressed, window
 from threadline.domain.errors import ModelFault
 
 
-async def respond(
-    state: State, *, model: BaseChatModel, prompt: Prompt, specs: Sequence[Mapping[str, Any]], size: int
-) -> Update:
-    """Answer from the conversation and this turn's tool results."""
-    messages = state["messages"]
+async def respond(state: State, *, ask: Ask, prompt: Prompt, specs: Sequence[Mapping[str, Any]], size: int) -> Update:
+    """Answer from the conversation and this turn's tool results. Raises ModelFault, also where nothing is said."""
     intent = state.get("intent")
     tools = "; ".join(f"{spec['name']}: {spec['description']}" for spec in specs)
     system = SystemMessage(prompt.render(intent=intent["kind"] if intent else "unknown", tools=tools))
-    try:
-        answer = await model.ainvoke([system, *window(messages, size=size)])
-    except ModelFault as fault:
-        if fault.kind != "context_overflow":
-            raise
-        answer = await model.ainvoke([system, *compressed(messages)])
-    return {"messages": [answer]}
+
+    async def answered(shown: Sequence[AnyMessage]) -> AIMessage:
+        return await ask([system, *shown])
+
+    answer = await fitting(state["messages"], answered, size=size)
+    if not answer.text.strip():
+        raise ModelFault("model_stream_broken", "The model gave an empty answer.")
+    # A call beside the words is one nobody asked for: kept, it would stand in the conversation for ever unanswered.
+    return {"messages": [answer.model_copy(update={"tool_calls": [], "invalid_tool_calls": []})]}

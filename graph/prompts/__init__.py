@@ -22,8 +22,9 @@ class Prompt:
 
 def load(name: str) -> Prompt:
     """Read `name`.md. Raises ValueError if its front matter lacks a name or a version."""
-    _, front, text = (FOLDER / f"{name}.md").read_text(encoding="utf-8").split("---\n", 2)
-    fields = dict(line.split(": ", 1) for line in front.strip().splitlines())
-    if fields.get("name") != name or "version" not in fields:
+    _, _, rest = (FOLDER / f"{name}.md").read_text(encoding="utf-8").partition("---\n")
+    front, _, text = rest.partition("\n---\n")
+    fields = {key: value.strip() for key, _, value in (line.partition(":") for line in front.splitlines())}
+    if fields.get("name") != name or not fields.get("version"):
         raise ValueError(f"The prompt {name}.md needs front matter with its name and a version.")
     return Prompt(name, fields["version"], Template(text.strip()))

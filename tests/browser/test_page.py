@@ -313,15 +313,29 @@ async def test_a_recording_is_played_without_calling_anything(open_page, serve):
     await page.click(".moment >> nth=-1")
     await expect(page.locator(".detail-title")).to_contain_text("Input")
     before = len(app.state.runs)
-    await page.get_by_role("button", name="Replay recording").click()
+    await page.get_by_role("button", name="Replay from here").click()
     await expect(page.locator("#recording-note")).to_be_visible()
     await expect(page.locator("#composer")).to_be_hidden()
-    await expect(last(page, ".said")).to_contain_text("What is (15+27)*3?")
-    await expect(last(page, ".chip.recorded")).to_be_visible()
-    await expect(last(page, ".tool")).to_contain_text("126")
-    await expect(last(page, ".answer")).to_contain_text("The result is 126.")
     await ended(page)
     assert len(app.state.runs) == before
+    first, second = page.locator(".turn >> nth=0"), page.locator(".turn >> nth=1")
+    await expect(first.locator(".said")).to_contain_text("What is (15+27)*3?")
+    await expect(first.locator(".chip.recorded")).to_be_visible()
+    await expect(first.locator(".tool")).to_contain_text("126")
+    await expect(first.locator(".answer")).to_contain_text("126")
+    await expect(second.locator(".said")).to_contain_text("What can you do?")
+    await expect(second.locator(".answer")).not_to_be_empty()
+
+    await page.locator(".moment", has_text="Run tools").last.click()
+    await page.get_by_role("button", name="Replay from here").click()
+    await expect(page.locator(".turn")).to_have_count(1)  # as far as the checkpoint goes, then the rest
+    await expect(first.locator(".tool")).to_contain_text("126")
+    await expect(page.locator(".turn")).to_have_count(2)
+    await ended(page)
+    await page.click(".moment >> nth=0")
+    await page.get_by_role("button", name="Replay from the start").click()
+    await expect(page.locator(".turn")).to_have_count(2)
+    await ended(page)
     await page.click("#leave-recording")
     await expect(page.locator(".turn")).to_have_count(2)
     await expect(page.locator(".chip.recorded")).to_have_count(0)
@@ -379,6 +393,8 @@ async def test_an_error_is_told_and_can_be_retried(open_page, serve):
     error = last(page, ".error")
     await expect(error).to_contain_text("The model server cannot be reached.")
     await expect(error).to_contain_text("model_unreachable")
+    await page.reload()  # and is told again when the session is opened later
+    await expect(error).to_contain_text("The model server cannot be reached.")
     await expect(page.locator("[data-node=respond]")).to_have_attribute("data-state", "failed")
     await error.get_by_role("button", name="Retry").click()
     await ended(page)
@@ -422,15 +438,15 @@ async def test_what_the_model_writes_never_runs(open_page, stub_url):
 # Questions, keys, other graphs
 
 
-async def test_a_question_of_the_agent_is_answered(open_page, base_url, request):
-    page = await open_page(request.getfixturevalue("stub_url"))
+async def test_a_question_of_the_agent_is_answered(open_page, stub_url):
+    page = await open_page(stub_url)
     await ask(page, "ask me")
     question = last(page, ".question")
     await expect(question.locator(".question-text")).to_have_text("Which city do you mean?")
     await expect(question).to_contain_text("options")
     await expect(page.locator("[data-node=respond]")).to_have_attribute("data-state", "asking")
     await expect(page.locator(".sessions li")).to_contain_text("Waiting for your answer")
-    await page.reload()
+    await page.reload()  # the question is still there
     await question.locator("textarea").fill('{"city": "부산"}')
     await question.get_by_role("button", name="Answer and go on").click()
     await ended(page)
@@ -562,11 +578,12 @@ async def test_markdown_survives_whatever_a_model_writes(open_page, stub_url):
     written = await page.evaluate(
         """async () => {
           const { markdown } = await import('/static/markdown.js');
-          const marks = ['`', '``', '```', '**', '- ', '1. ', '> ', '# ', '\\n', '\\n\\n', '  ', 'a', '한', '[a](', 'https://x.y', ')',
-            '<b>', '&amp;', '~~~', '*', '_'];
+          const marks = ['`', '``', '```', '**', '- ', '1. ', '> ', '# ', '\\n', '\\n\\n', '  ', 'a', '한', '[a](',
+            'https://x.y', ')', '<b>', '&amp;', '~~~', '*', '_'];
           let seed = 7;
           const next = (n) => (seed = (seed * 48271) % 2147483647) % n;
-          const allowed = new Set('P H3 H4 UL OL LI BLOCKQUOTE DIV SPAN BUTTON PRE CODE STRONG A BR svg path'.split(' '));
+          const tags = 'P H3 H4 UL OL LI BLOCKQUOTE DIV SPAN BUTTON PRE CODE STRONG A BR svg path';
+          const allowed = new Set(tags.split(' '));
           const strange = [];
           for (let round = 0; round < 2000; round += 1) {
             const text = Array.from({ length: next(40) }, () => marks[next(marks.length)]).join('');

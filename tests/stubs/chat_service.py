@@ -94,6 +94,7 @@ class StubSession:
                 "created_at": self.updated_at,
                 "run_id": run.run_id,
                 "values": {"messages": list(self.messages), "intent": self.intent},
+                "mark": len(run.frames),
             }
         )
         return str(self.checkpoints[-1]["checkpoint_id"])
@@ -172,15 +173,16 @@ def create_service(*, pace: float = 0.004, api_key: str | None = None) -> FastAP
     @app.get("/sessions/{session_id}")
     async def read_session(session_id: str) -> dict[str, Any]:
         session = find(session_id)
-        roles = {"human": "user", "ai": "assistant", "tool": "tool"}
+        roles = {"human": "user", "ai": "assistant"}
         messages = [
             {
                 "role": roles[message["type"]],
                 "content": message["content"],
                 "timestamp": session.updated_at,
-                "metadata": {k: v for k, v in message.items() if k not in ("type", "content")},
+                "metadata": {"tokens": 512, "cost": 0.00021, "status": "success"} if message["type"] == "ai" else {},
             }
             for message in session.messages
+            if message["content"] and message["type"] in roles
         ]
         context = {"current_tool": None, "last_action": "respond"}
         return {
@@ -188,7 +190,6 @@ def create_service(*, pace: float = 0.004, api_key: str | None = None) -> FastAP
             "created_at": session.created_at,
             "messages": messages,
             "context": context,
-            "interrupts": session.interrupts,
         }
 
     @app.delete("/sessions/{session_id}", status_code=204)
@@ -198,7 +199,10 @@ def create_service(*, pace: float = 0.004, api_key: str | None = None) -> FastAP
 
     @app.get("/sessions/{session_id}/checkpoints")
     async def list_checkpoints(session_id: str, limit: int = 50, before: str | None = None) -> dict[str, Any]:
-        rows = [{k: v for k, v in row.items() if k != "values"} for row in reversed(find(session_id).checkpoints)]
+        rows = [
+            {k: v for k, v in row.items() if k not in ("values", "mark")}
+            for row in reversed(find(session_id).checkpoints)
+        ]
         return page(rows, "checkpoint_id", limit=limit, before=before)
 
     @app.get("/sessions/{session_id}/checkpoints/{checkpoint_id}")
@@ -208,9 +212,9 @@ def create_service(*, pace: float = 0.004, api_key: str | None = None) -> FastAP
     @app.post("/sessions/{session_id}/replay")
     async def replay(session_id: str, body: JsonBody) -> Response:
         session = find(session_id)
-        start = checkpoint(session, body["checkpoint_id"])
+        start = checkpoint(session, body.get("checkpoint_id") or session.checkpoints[0]["checkpoint_id"])
         if body["mode"] == "recorded":
-            return stream(recording(runs[start["run_id"]]))
+            return stream(recording(runs, session, start))
         if not start["next"]:
             raise HTTPException(409, "Nothing is left to run from this checkpoint.")
         return begin(session, lambda *args: rerun(*args, start=start))
@@ -257,11 +261,17 @@ def stream(frames: AsyncIterator[Frame]) -> StreamingResponse:
     return StreamingResponse(encode(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-async def recording(run: StubRun) -> AsyncIterator[Frame]:
+async def recording(runs: dict[str, StubRun], session: StubSession, start: dict[str, Any]) -> AsyncIterator[Frame]:
+    """What came after a checkpoint: the rest of the run that made it, then every later run."""
     number = 0
-    for source_id, event, data in run.frames:
-        number += 1
-        yield number, event, {**data, "run_id": run.run_id, "source_id": source_id}
+    later = session.checkpoints[session.checkpoints.index(start) :]
+    for run_id in dict.fromkeys(row["run_id"] for row in later):
+        frames = runs[run_id].frames
+        if run_id == start["run_id"]:
+            frames = [*frames[:1], *frames[max(1, start["mark"]) :]] if start["next"] else []
+        for source_id, event, data in frames:
+            number += 1
+            yield number, event, {**data, "run_id": run_id, "source_id": source_id}
     yield number + 1, "replay_done", {}
 
 
@@ -273,7 +283,7 @@ async def answered(session: StubSession, run: StubRun, pace: float, *, message: 
     session.save(run, source="input", nodes=[], following=["__start__"])
     session.messages.append({"type": "human", "id": str(uuid.uuid4()), "content": message})
     stranger = "stranger" in message
-    session.save(run, source="loop", nodes=["__start__"], following=["plan" if stranger else "analyze_intent"])
+    session.save(run, source="loop", nodes=[], following=["plan" if stranger else "analyze_intent"])
     if stranger:
         await strange(session, run, pace)
     else:
@@ -355,6 +365,7 @@ async def responded(session: StubSession, run: StubRun, pace: float, *, message:
     if "crash" in message:
         await say(run, reply[: len(reply) // 2], pace)
         run.next_id = ATTEMPT_SPAN + 1
+        await run.write("session", session_id=session.session_id, run_id=run.run_id)
         await run.write("node", node="respond", status="started", step=3, ms=None)
     if not await say(run, reply, pace * 12 if "slowly" in message else pace):
         await run.write("done", status="cancelled", usage=None, cost=None, checkpoint_id=None, ms=900.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import locale
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -74,11 +76,26 @@ def value_of(answer: str) -> Any:
 
 def reader(*, interactive: bool) -> Read:
     """Lines typed at a prompt, or lines of a pipe, which are shown as if they had been typed."""
-    if interactive:
+    if not interactive:
+        return _piped
+    if _reads_utf8():
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - gives input() its editing keys and history
-        return _typed
-    return _piped
+    return _typed
+
+
+def _reads_utf8() -> bool:
+    """Whether the line editor will take Korean. It goes by the locale of the environment, so see that one fits."""
+    for name in ("", "C.UTF-8", "en_US.UTF-8"):
+        try:
+            locale.setlocale(locale.LC_CTYPE, name)
+        except locale.Error:
+            continue
+        if locale.getlocale()[1] == "UTF-8":
+            if name:
+                os.environ["LC_ALL"] = name
+            return True
+    return False
 
 
 def _typed(prompt: str) -> str | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -63,6 +66,8 @@ async def run(settings: Settings) -> None:
 def serve(settings: Settings) -> None:
     """Serve in the foreground; Ctrl-C or SIGTERM stops cleanly."""
     configure(level=settings.log_level, format=settings.log_format)
+    # Before the server listens to signals and after, SIGTERM unwinds as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     asyncio.run(run(settings))
 
 
@@ -80,6 +85,13 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
         )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Uvicorn sends itself once more the signal that stopped it. That would end us before the services close."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
 
 
 def listen(host: str, port: int) -> socket.socket:

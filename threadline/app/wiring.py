@@ -110,6 +110,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         )
         kit = await stack.enter_async_context(_open_kit(settings))
 
+        rate_limit = _rate_limit(settings, redis)
         metrics = Metrics()
         runs, turns, thread_records = SqlRuns(database), SqlTurns(database), SqlThreads(database)
         live_sessions, live_log = _live(redis, ttl=settings.session_ttl)
@@ -139,6 +140,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             graph_id=project.default,
             busy=settings.busy_session,
         )
+        # Opening the graph now finds at the start what would otherwise fail the first message.
+        async with graphs[project.default]({}):
+            pass
         recovered = await service.recover()
         if recovered:
             log.info("runs_taken_up", runs=recovered)
@@ -156,7 +160,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             replay=Replay(checkpoints=checkpoints, log=event_log),
             turns=turns,
             keys=Keys(settings.api_keys),
-            rate_limit=_rate_limit(settings, redis),
+            rate_limit=rate_limit,
             metrics=metrics,
             checks={"redis": live_answers, "history": database.ping},
             info=_info(settings, kit, list(project.graphs), embedded=redis is not None and settings.redis_url is None),

@@ -30,9 +30,15 @@ _FIELDS = (
 
 
 def jsonable(value: Any) -> Any:
-    """`value` in JSON types. What JSON has no word for becomes its text; NaN and infinity become null."""
-    if value is None or isinstance(value, str | bool | int):
-        return value.value if isinstance(value, Enum) else value
+    """`value` in JSON types. What JSON, or orjson, has no word for becomes its text; NaN and infinity become null."""
+    if isinstance(value, Enum):
+        return jsonable(value.value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else str(value)
     if isinstance(value, float):
         return value if isfinite(value) else None
     if isinstance(value, BaseMessage):
@@ -40,20 +46,25 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return jsonable(value.model_dump())
     if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
+        return {_text(str(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [jsonable(item) for item in value]
     if isinstance(value, datetime | date | time):
         return value.isoformat()
-    if isinstance(value, Enum):
-        return jsonable(value.value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, UUID | Decimal):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return str(value)
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    """`text` as Unicode: some model servers send the halves of a character one by one, which no encoder takes."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def delta(message: BaseMessage) -> dict[str, Any]:

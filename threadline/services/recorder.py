@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, convert_to_messages
 from langgraph.types import StreamMode, StreamPart
 
+from threadline.domain.errors import ThreadlineError
 from threadline.domain.events import Event, EventType
 from threadline.services.payload import delta, is_delta, jsonable, text_of
 
-STREAM_MODES: tuple[StreamMode, ...] = ("messages", "tasks", "custom", "checkpoints")
-"""What a graph is asked to stream. Everything else a reader may want is derived from these."""
+STREAM_MODES: tuple[StreamMode, ...] = ("messages", "tasks", "custom", "checkpoints", "updates")
+"""What a graph is asked to stream. Everything else a reader may want is derived from these; of `updates`, only those of
+tasks that did not run are used, since their ends are in no `tasks` part."""
 
 _MESSAGE_METADATA = (
     "langgraph_node",
@@ -23,6 +25,7 @@ _MESSAGE_METADATA = (
     "langgraph_path",
     "langgraph_checkpoint_ns",
 )
+
 
 class Write(Protocol):
     """Appends to the run's log."""
@@ -46,12 +49,11 @@ class Recorder:
     clock: Callable[[], float] = time.perf_counter
     checkpoint_id: str | None = None
     message: dict[str, Any] | None = None
-    partial: str = ""
     tools: list[str] = field(default_factory=list)
     interrupts: list[dict[str, Any]] = field(default_factory=list)
     failed_node: str | None = None
     last_node: str | None = None
-    _streaming: str | None = None
+    _streamed: dict[str | None, str] = field(default_factory=dict)
     _steps: dict[tuple[str, ...], int] = field(default_factory=dict)
     _tasks: dict[str, _Task] = field(default_factory=dict)
     _metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -59,7 +61,7 @@ class Recorder:
     @property
     def text(self) -> str:
         """The answer, or as much of it as was streamed before the run broke off."""
-        return text_of(self.message) if self.message else self.partial
+        return text_of(self.message) if self.message else next(reversed(self._streamed.values()), "")
 
     def record(self, part: StreamPart[Any, Any]) -> Event | None:
         """Log one stream part; what says nothing new gives None."""
@@ -74,19 +76,18 @@ class Recorder:
                 return self.write("custom", jsonable(data), ns=ns)
             case "checkpoints":
                 return self._checkpoint(ns, data)
+            case "updates" if (data.get("__metadata__") or {}).get("cached"):
+                return self._kept_result(ns, data)
         return None
 
-    def restore(self, events: Iterable[Event]) -> None:
-        """Take over what an earlier attempt logged before a crash."""
-        for event in events:
-            if event.type == "checkpoints" and not event.ns:
-                self.checkpoint_id = event.data["checkpoint_id"]
-            elif event.type == "tasks" and "result" in event.data and not event.ns:
-                self._results(event.data["result"])
+    def restore(self, values: Any, checkpoint_id: str) -> None:
+        """Take over from the state what an earlier attempt did before a crash, which its log may have lost."""
+        self.checkpoint_id = checkpoint_id
+        self._results(values)
 
     def close_tasks(self, reason: str) -> None:
         """Mark every task that is still open as failed, so that a stream closes what it opened."""
-        for task_id, task in list(self._tasks.items()):
+        for task_id, task in reversed(list(self._tasks.items())):
             self._end(task.ns, {"id": task_id, "name": task.name, "result": {}, "error": reason, "interrupts": []})
 
     def close_message(self) -> None:
@@ -101,10 +102,8 @@ class Recorder:
         brief = self._metadata.get(place)
         if brief is None:
             brief = self._metadata[place] = {key: jsonable(metadata.get(key)) for key in _MESSAGE_METADATA}
-        if not ns:
-            if message.id != self._streaming:
-                self._streaming, self.partial = message.id, ""
-            self.partial = self.partial + text_of(message) if is_delta(message) else text_of(message)
+        before = self._streamed.pop(message.id, "") if is_delta(message) else ""
+        self._streamed[message.id] = before + text_of(message)  # and is thereby the last one
         return self.write("messages", {"message": delta(message), "metadata": brief}, ns=ns)
 
     def _task_start(self, ns: tuple[str, ...], data: Mapping[str, Any]) -> Event:
@@ -126,6 +125,17 @@ class Recorder:
                 self.write("interrupt", brief, ns=ns)
         return event
 
+    def _kept_result(self, ns: tuple[str, ...], data: Mapping[str, Any]) -> Event | None:
+        """The end of a task that was not executed: its result came from a cache, or from before an interrupt."""
+        for name, result in data.items():
+            for task_id, task in self._tasks.items():
+                if task.name == name and task.ns == ns:
+                    kept = result if isinstance(result, Mapping) else {}
+                    return self._task_end(
+                        ns, {"id": task_id, "name": name, "result": kept, "error": None, "interrupts": ()}
+                    )
+        return None
+
     def _end(self, ns: tuple[str, ...], data: Mapping[str, Any]) -> Event:
         task = self._tasks.pop(data["id"], None) or _Task(data["name"], self._steps.get(ns, 0) + 1, ns, self.clock())
         end = {
@@ -133,7 +143,7 @@ class Recorder:
             "name": task.name,
             "step": task.step,
             "result": jsonable(data["result"]),
-            "error": data["error"] and str(data["error"]).partition("(")[0],  # the kind; its text may hold secrets
+            "error": _kind(data["error"]),
             "interrupts": jsonable(data["interrupts"]),
             "ms": round((self.clock() - task.started) * 1000),
         }
@@ -159,15 +169,30 @@ class Recorder:
 
     def _results(self, result: Any) -> None:
         """Note the tools that answered and the last message that is an answer."""
-        messages = result.get("messages") if isinstance(result, Mapping) else None
-        for message in messages if isinstance(messages, list | tuple) else [messages]:
-            if isinstance(message, BaseMessage):
-                whole = jsonable(message)
-            elif isinstance(message, Mapping) and "type" in message:
-                whole = dict(message)
-            else:
-                continue
-            if whole["type"] == ToolMessage.model_fields["type"].default:
-                self.tools.append(whole.get("name") or "tool")
-            elif whole["type"] == "ai" and not whole.get("tool_calls"):
-                self.message = whole
+        for message in _new_messages(result):
+            if isinstance(message, ToolMessage):
+                self.tools.append(message.name or "tool")
+            elif isinstance(message, AIMessage) and not message.tool_calls:
+                self.message = jsonable(message)
+
+
+def _new_messages(result: Any) -> list[BaseMessage]:
+    """The messages of a node's result, but not what was said before, with which a subgraph's result begins."""
+    given = result.get("messages") if isinstance(result, Mapping) else None
+    messages: list[BaseMessage] = []
+    for item in given if isinstance(given, list) else [given]:
+        try:
+            (message,) = convert_to_messages([item])
+        except (ValueError, TypeError, KeyError, NotImplementedError):  # what the graph's reducer may know, we do not
+            continue
+        messages = [] if message.type == "human" else [*messages, message]
+    return messages
+
+
+def _kind(error: Any) -> str | None:
+    """What kind of error it is; its text may hold secrets."""
+    if error is None:
+        return None
+    if isinstance(error, ThreadlineError):
+        return error.kind
+    return type(error).__name__ if isinstance(error, BaseException) else str(error).partition("(")[0] or "error"

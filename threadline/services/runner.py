@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import structlog
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphRecursionError
 from langgraph.types import Command, StateSnapshot
@@ -25,7 +25,6 @@ from threadline.domain.records import Run, RunStatus, Turn
 from threadline.services.graphs import Graph, OpenGraph
 from threadline.services.metrics import Metrics
 from threadline.services.models.usage import UsageMeter
-from threadline.services.payload import jsonable
 from threadline.services.recorder import STREAM_MODES, Recorder
 from threadline.services.sessions import Sessions
 from threadline.services.turns import joined, unique
@@ -100,17 +99,17 @@ class Runner:
         self._streams: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
         self._work: dict[str, set[asyncio.Task[None]]] = {}
-        self._group: asyncio.TaskGroup
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Work until left. A run that is going on then stays `running` in the history and goes on at the next start."""
-        async with asyncio.TaskGroup() as self._group:
-            try:
-                yield
-            finally:
-                for task in [task for work in self._work.values() for task in work]:
-                    task.cancel()
+        try:
+            yield
+        finally:
+            tasks = [task for work in self._work.values() for task in work]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def busy(self, thread_id: str) -> bool:
         return thread_id in self._lanes
@@ -144,7 +143,7 @@ class Runner:
             await asyncio.wait(work)
 
     def _spawn(self, thread_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = self._group.create_task(coroutine)
+        task = asyncio.create_task(coroutine)
         work = self._work.setdefault(thread_id, set())
         work.add(task)
 
@@ -181,7 +180,6 @@ class Runner:
 
     async def _begin(self, run: Run, recorder: Recorder) -> None:
         await self._runs.start(run.run_id, attempt=run.attempt)
-        recorder.restore(self._log.events(run.run_id))
         ids = {"run_id": run.run_id, "thread_id": run.thread_id, "graph_id": run.graph_id, "attempt": run.attempt}
         self._log.append(run.run_id, "run", ids)
         await self._sessions.begin(run)
@@ -217,9 +215,10 @@ class Runner:
         }
         async with self._graphs[run.graph_id](config) as graph:
             left_off = await _left_off(graph, run) if run.attempt > 1 else None
-            if left_off is not None and not left_off.next:
-                recorder.message = recorder.message or _last_message(left_off)
-                return
+            if left_off is not None:
+                recorder.restore(left_off.values, left_off.config["configurable"]["checkpoint_id"])
+                if not left_off.next:
+                    return
             if "checkpoint_id" in run.kwargs and left_off is None:
                 config["configurable"]["checkpoint_id"] = run.kwargs["checkpoint_id"]
             parts = graph.astream(
@@ -287,13 +286,6 @@ async def _left_off(graph: Graph, run: Run) -> StateSnapshot | None:
     """Where an earlier attempt of the run stopped; None if it left no checkpoint."""
     snapshot = await graph.aget_state({"configurable": {"thread_id": run.thread_id}})
     return snapshot if (snapshot.metadata or {}).get("run_id") == run.run_id else None
-
-
-def _last_message(snapshot: StateSnapshot) -> dict[str, Any] | None:
-    messages = snapshot.values.get("messages") if isinstance(snapshot.values, dict) else None
-    last = messages[-1] if messages else None
-    whole: dict[str, Any] | None = jsonable(last) if isinstance(last, BaseMessage) and last.type == "ai" else None
-    return whole
 
 
 def _failure(run: Run, error: BaseException, node: str | None) -> Outcome:

@@ -26,7 +26,7 @@ def joined(before: Turn | None, now: Turn) -> Turn:
         cost=None if None in costs else sum(cost for cost in costs if cost is not None),
         created_at=before.created_at,
         extra_metadata={
-            **before.extra_metadata,
+            **{key: value for key, value in before.extra_metadata.items() if key != "error"},
             **now.extra_metadata,
             "run_ids": unique([*before.extra_metadata["run_ids"], *now.extra_metadata["run_ids"]]),
         },

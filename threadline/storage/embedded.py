@@ -124,7 +124,7 @@ async def _start_or_replace(binaries: Binaries, *, folder: Path, socket: Path, l
         # It was not the data. Nothing may get lost over a full disk or a missing library.
         _put_back(aside, folder)
         raise Unavailable(f"The embedded Redis did not start. Its log says:\n{failure}") from failure
-    log.warning("redis.damaged", moved_to=aside.name, reason=reason)
+    log.warning("redis_damaged", moved_to=aside.name, reason=reason)
     return server
 
 
@@ -157,7 +157,7 @@ async def _start(binaries: Binaries, *, folder: Path, socket: Path, log_file: Pa
     except BaseException:
         await _stop(process)
         raise
-    log.info("redis.started", pid=process.pid)
+    log.info("redis_started", pid=process.pid)
     return server
 
 
@@ -321,7 +321,7 @@ def _forget_socket_folder(note: Path) -> None:
 async def end_orphans(folder: Path) -> None:
     """End every server that works in `folder`. Only call it while holding the data directory."""
     for pid in servers_in(folder):
-        log.warning("redis.orphan", pid=pid)
+        log.warning("redis_orphan", pid=pid)
         await _end(pid, folder)
 
 

@@ -1,7 +1,8 @@
 """The model that answers without a key: fixed rules in English and Korean, the same answer to the same messages.
 
 It analyses (`response_format`), calls tools (`bind_tools`) and answers, as a real model does, so that a graph, the
-stream and the page work out of the box. It knows nothing by heart; what it can do, `offline_rules` and `offline_chat` list.
+stream and the page work out of the box. It knows nothing by heart: what it understands is in the tables of
+`offline_rules` and `offline_chat`, what it says in `offline_phrases` and `offline_answers`.
 """
 
 from __future__ import annotations
@@ -26,15 +27,21 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from threadline.services.models.offline_answers import answer
 from threadline.services.models.offline_chat import recalled
-from threadline.services.models.offline_conversation import Call, Conversation, Plan, Tool, text_of, tool_kind
+from threadline.services.models.offline_conversation import Conversation, Plan, text_of
+from threadline.services.models.offline_offer import (
+    Schema,
+    fit,
+    fitting,
+    intent_schema,
+    offered_as_tools,
+    offered_in,
+)
 from threadline.services.models.offline_phrases import said
 from threadline.services.models.offline_plan import next_call, understand
 
 NAME = "threadline-offline"
 _METADATA = {"model_name": NAME, "model_provider": "threadline", "finish_reason": "stop", "cost": 0.0}
 _TOKEN = re.compile(r"\s*\S+\s*?(?=\S|$)|\s+")
-
-Schema = Mapping[str, Any]
 
 
 class OfflineModel(BaseChatModel):
@@ -133,11 +140,11 @@ def reply_to(messages: Sequence[BaseMessage], options: Mapping[str, Any]) -> Rep
     """The reply, in one of three modes: an intent as JSON, native tool calls, or an answer."""
     conversation = Conversation(messages)
     plan = understand(conversation)
-    schema = _intent_schema(options)
+    schema = intent_schema(options)
     if schema is not None:
-        return Reply((json.dumps(_intent(plan, conversation, _named_in(schema)), ensure_ascii=False),))
+        return Reply((json.dumps(_intent(plan, conversation, offered_in(schema)), ensure_ascii=False),))
     if options.get("tools") and options.get("tool_choice") != "none":
-        calls = _calls_now(plan, conversation, _named_in_tools(options["tools"]))
+        calls = _calls_now(plan, conversation, offered_as_tools(options["tools"]))
         if calls:
             return Reply((), _with_ids(calls, messages))
     return Reply(tuple(_TOKEN.findall(_answer(plan, conversation))))
@@ -150,7 +157,7 @@ def _intent(plan: Plan, conversation: Conversation, offered: Mapping[str, Schema
         kind = "chat"  # what it takes is not there
     elif conversation.results:
         kind = "tool"
-    waits = plan.then is not None and not conversation.results and _fitting("calculator", offered) is not None
+    waits = plan.then is not None and not conversation.results and fitting("calculator", offered) is not None
     return {
         "kind": kind,
         "confidence": plan.confidence,
@@ -169,7 +176,7 @@ def _calls_now(
         wanted = [following] if following else []
     else:
         wanted = list(plan.calls)
-    return [fitted for call in wanted if (fitted := _fit(call, offered))]
+    return [fitted for call in wanted if (fitted := fit(call, offered))]
 
 
 def _answer(plan: Plan, conversation: Conversation) -> str:
@@ -183,68 +190,7 @@ def _answer(plan: Plan, conversation: Conversation) -> str:
     return answer(plan, conversation, [tool for tool in needed if tool not in used])
 
 
-# --- Which tools there are ----------------------------------------------------------------------------------------
-
-
-def _intent_schema(options: Mapping[str, Any]) -> Schema | None:
-    """The schema of the intent asked for, or None if no intent is."""
-    wanted = options.get("response_format")
-    shape = wanted.get("json_schema") if isinstance(wanted, Mapping) else None
-    if not isinstance(shape, Mapping) or shape.get("name") != "intent":
-        return None
-    schema = shape.get("schema")
-    return schema if isinstance(schema, Mapping) else {}
-
-
-def _named_in(schema: Schema) -> dict[str, Schema]:
-    """The tools of an intent's schema, by name, each with the schema of its arguments."""
-    items = schema.get("properties", {}).get("tool_calls", {}).get("items", {})
-    variants = (_resolved(variant, schema) for variant in items.get("anyOf") or items.get("oneOf") or [items])
-    found: dict[str, Schema] = {}
-    for variant in variants:
-        properties = variant.get("properties", {})
-        name = properties.get("name", {})
-        for value in [name["const"]] if "const" in name else name.get("enum", []):
-            found[value] = _resolved(properties.get("args", {}), schema)
-    return found
-
-
-def _resolved(schema: Schema, root: Schema) -> Schema:
-    reference = schema.get("$ref")
-    if not isinstance(reference, str):
-        return schema
-    found: Any = root
-    for part in reference.removeprefix("#/").split("/"):
-        found = found.get(part, {})
-    return found if isinstance(found, Mapping) else {}
-
-
-def _named_in_tools(tools: Sequence[Schema]) -> dict[str, Schema]:
-    functions = (tool.get("function", tool) for tool in tools)
-    return {function["name"]: function.get("parameters") or {} for function in functions if "name" in function}
-
-
-def _fitting(tool: Tool, offered: Mapping[str, Schema]) -> str | None:
-    return tool if tool in offered else next((name for name in offered if tool_kind(name) == tool), None)
-
-
-def _fit(call: Call, offered: Mapping[str, Schema]) -> tuple[str, dict[str, Any]] | None:
-    """The call as the tool on offer wants it: a tool of another make gets the first argument where it takes a text."""
-    name = _fitting(call.tool, offered)
-    if name is None:
-        return None
-    properties = offered[name].get("properties")
-    if not properties:
-        return name, call.args
-    args = {key: value for key, value in call.args.items() if key in properties}
-    main, value = next(iter(call.args.items()))
-    if main not in properties:
-        texts = [key for key, schema in properties.items() if schema.get("type", "string") == "string"]
-        required = [key for key in offered[name].get("required", ()) if key in texts]
-        if not texts:
-            return None
-        args[(required or texts)[0]] = value
-    return name, args
+# --- Messages and chunks ------------------------------------------------------------------------------------------
 
 
 def _with_ids(calls: Sequence[tuple[str, dict[str, Any]]], messages: Sequence[BaseMessage]) -> tuple[ToolCall, ...]:
@@ -258,9 +204,6 @@ def _with_ids(calls: Sequence[tuple[str, dict[str, Any]]], messages: Sequence[Ba
 
 def _id(seed: str) -> str:
     return f"call_{blake2s(seed.encode(), digest_size=12).hexdigest()}"
-
-
-# --- Messages and chunks ------------------------------------------------------------------------------------------
 
 
 def _usage(reply: Reply, messages: Sequence[BaseMessage]) -> UsageMetadata:

@@ -33,7 +33,7 @@ def _told(result: Result, plan: Plan, language: Language) -> str:
     if isinstance(result.data, dict):
         try:
             if result.kind == "calculator" and "result" in result.data:
-                return _calculation(result.data, language)
+                return _calculation(result.data, str(result.args.get("expression", "")), language)
             if result.kind == "weather" and "temperature_c" in result.data:
                 return _weather(result, plan, language)
             if result.kind == "search" and isinstance(result.data.get("results"), list):
@@ -76,33 +76,53 @@ def _other(result: Result, language: Language) -> str:
 
 # --- Sums ---------------------------------------------------------------------------------------------------------
 
-_LONG_NUMBER = re.compile(r"(-?)(\d{4,30})(\.\d+)?")
-_UNIT_SIGNS = (
-    (re.compile(r"degree_celsius|degc\b", re.IGNORECASE), "°C"),
-    (re.compile(r"degree_fahrenheit|degf\b", re.IGNORECASE), "°F"),
-    (re.compile(r"\bmeter\b"), "m"),
-    (re.compile(r"\bkilometer\b"), "km"),
-    (re.compile(r" ?\*\* ?2"), "²"),
-    (re.compile(r" ?\*\* ?3"), "³"),
-)
+_LONG_NUMBER = re.compile(r"(-?)(\d{5,30})(\.\d+)?")
+_SHOWN_UNITS: dict[Language, dict[str, str]] = {
+    "en": {"foot": "feet", "inch": "inches", "pyeong": "pyeong"}
+    | {unit: f"{unit}s" for unit in ("mile", "yard", "pound", "ounce", "acre", "hectare", "gallon", "cup", "tonne")}
+    | {unit: f"{unit}s" for unit in ("second", "minute", "hour", "day", "week")},
+    "ko": {"foot": "피트", "inch": "인치", "pyeong": "평", "mile": "마일", "yard": "야드", "pound": "파운드"}
+    | {"ounce": "온스", "acre": "에이커", "hectare": "헥타르", "gallon": "갤런", "cup": "컵", "tonne": "톤"}
+    | {"second": "초", "minute": "분", "hour": "시간", "day": "일", "week": "주"},
+}
+_SIGNS = {"kilometer": "km", "meter": "m", "centimeter": "cm", "millimeter": "mm", "kilogram": "kg", "gram": "g"}
+_UNIT_WORD = re.compile(r"degree[ _]Celsius|degree[ _]Fahrenheit|[a-z]+", re.IGNORECASE)
+_UNIT_GAP = re.compile(r" (?=°)|(?<=\d) (?=[가-힣])")
+_PERCENTAGE = re.compile(r"(\S+)% of (\S+)")
+_OPERATORS = ((" ** ", "^"), ("**", "^"), (" * ", " × "), ("*", "×"), (" / ", " ÷ "))
 
 
-def _calculation(data: Row, language: Language) -> str:
+def _calculation(data: Row, asked: str, language: Language) -> str:
     """The sum and its result as it is, with the digits grouped beside it where there are many."""
-    result, unit = str(data["result"]), _signed(str(data.get("unit") or ""))
+    result, unit = str(data["result"]), _units(str(data.get("unit") or ""), language)
     long = _LONG_NUMBER.fullmatch(result)
     grouped = f" ({long[1]}{int(long[2]):,}{long[3] or ''})" if long else ""
-    figure = f"{result}{grouped}{'' if unit.startswith('°') or not unit else ' '}{unit}"
-    asked, converts, _ = str(data.get("expression", "")).strip().partition(" to ")
-    asked = _signed(asked) if converts else asked
+    gap = "" if not unit or unit.startswith("°") or language == "ko" else " "
+    figure = f"{result}{grouped}{gap}{unit}"
+    source, converts, _ = str(data.get("expression", "")).strip().partition(" to ")
+    if percentage := _PERCENTAGE.fullmatch(asked):
+        source = f"{percentage[2]}의 {percentage[1]}%" if language == "ko" else asked
+    else:
+        source = _units(source, language) if converts else _operators(source)
     if language == "ko":
-        return f"{asked} = {figure}{_be(unit or result)}." if asked else f"답은 {figure}{_be(unit or result)}."
-    return f"{asked} = {figure}" if asked else f"The result is {figure}."
+        return f"{source} = {figure}{_be(unit or result)}." if source else f"답은 {figure}{_be(unit or result)}."
+    return f"{source} = {figure}" if source else f"The result is {figure}."
 
 
-def _signed(text: str) -> str:
-    for pattern, sign in _UNIT_SIGNS:
-        text = pattern.sub(sign, text)
+def _units(text: str, language: Language) -> str:
+    """Units as people write them: km, °C, miles, 평."""
+    return _UNIT_GAP.sub("", _UNIT_WORD.sub(lambda word: _unit(word[0], language), text))
+
+
+def _unit(word: str, language: Language) -> str:
+    if word.lower().startswith("degree"):
+        return "°C" if word[-1] == "s" else "°F"
+    return _SIGNS.get(word) or _SHOWN_UNITS[language].get(word, word)
+
+
+def _operators(text: str) -> str:
+    for sign, shown in _OPERATORS:
+        text = text.replace(sign, shown)
     return text
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from threadline.services.models.offline_tokens import Token, tokens_of
 
@@ -188,6 +189,9 @@ def _conversion(tokens: Sequence[Token]) -> str | None:
         return _converted(values[2], values[3], values[1])
     if kinds in {"unit num unit", "unit num unit many"} and values[0] in _TEMPERATURE and values[2] in _TEMPERATURE:
         return _converted(values[1], values[0], values[2])
+    if kinds in {"num unit", "num unit many"} and asked and any(token.text == "도" for token in tokens):
+        other = {"degF": "degC", "degC": "degF"}.get(values[1])
+        return _converted(values[0], other, values[1]) if other else None
     if kinds in {"it unit", "it many unit", "unit"} and asked:
         return _converted(IT, IT_UNIT, values[-1])
     return None
@@ -213,21 +217,24 @@ _AFTER = frozenset({"tail", "lead", "sep", "part"})
 
 _NEVER = re.compile(
     r"\b\d{4}-\d{1,2}-\d{1,2}\b|\b\d{1,2}/\d{1,2}/\d{4}\b|\b\d{4}/\d{1,2}/\d{1,2}\b"  # dates
-    r"|\b\d{2,4}-\d{3,4}-\d{4}\b"  # telephone numbers
+    r"|\b\d{2,4}-\d{2,4}-\d{4}\b|\b\d{6}-\d{7}\b"  # telephone numbers and the like
 )
+_ROOT_OF = re.compile(r"(?<!\d)(\d{1,30}(?:\.\d{1,30})?)의 ?제곱근")
 _TELEPHONE = re.compile(r"[\s?]*\d{3}-\d{4}[\s?.]*")
 
 
+@lru_cache(maxsize=128)
 def expression(text: str) -> str | None:
     """The calculator expression that the whole text asks for, or None. It may hold `IT` and `IT_UNIT`."""
-    text = text.lower()
+    text = _ROOT_OF.sub(r"sqrt(\1)", text.lower())
     tokens = tokens_of(text)
     if not tokens or _NEVER.search(text) or _TELEPHONE.fullmatch(text):
         return None
     start, end = 0, len(tokens)
-    while start < end and tokens[start].kind in _BEFORE:
+    how_many = frozenset() if any(token.kind == "unit" for token in tokens) else frozenset({"many"})
+    while start < end and tokens[start].kind in _BEFORE | how_many:
         start += 1
-    while end > start and tokens[end - 1].kind in _AFTER and not _is_target(tokens[end - 2 : end]):
+    while end > start and tokens[end - 1].kind in _AFTER | how_many and not _is_target(tokens[end - 2 : end]):
         end -= 1
     if start == end:
         return None
@@ -243,8 +250,8 @@ def _is_target(last: Sequence[Token]) -> bool:
     return len(last) == 2 and last[0].kind == "unit" and last[1].text.startswith(("로", "으로"))
 
 
-_SYMBOLS = re.compile(r"(?<![\w.,:/+\-(])[-(]*+\d(?:[\d\s.,+\-*/×÷^()%]*[\d)%])?(?![\w:/])")
-_EXPLICIT = re.compile(r"calculat|comput|evaluat|work out|value of|how much|result of|계산|얼마|=")
+_SYMBOLS = re.compile(r"(?<![\w.,:/+\-(^=&])[-(]*+\d(?:[\d\s.,+\-*/×÷^()%]*[\d)%])?(?![\w:/])")
+_EXPLICIT = re.compile(r"calculat|comput|evaluat|work out|value of|how much|result of|계산|얼마")
 _CURIOUS = re.compile(r"[?]|\b(?:what|how|tell|is)\b|몇|뭐|알려")
 
 

@@ -124,7 +124,7 @@ _ANNYEONG = (
     r"|여보세요|ㅎㅇ)"
 )
 _ASK = r"(?:ask(?:ed)?|sa(?:y|id)|tell|told|want(?:ed)?|request(?:ed)?)"
-_KOREAN_ASKED = r"(?:물어|물었|질문|말|얘기|이야기|여쭤)\S*"
+_KOREAN_ASKED = r"(?:물어|물었|질문|말|얘기|이야기|여쭤|했)\S*"
 
 CHAT_RULES = tuple(
     ChatRule(re.compile(pattern, re.IGNORECASE), handle)
@@ -141,7 +141,8 @@ CHAT_RULES = tuple(
             _says("help", "help"),
         ),
         (
-            rf"(?:please )?(?:help(?: me)?|show help|/?help|usage|commands|can you help(?: me)?){_END}",
+            rf"(?:(?:please|hi|hello|hey)[,! ]+)*+(?:help(?: me)?|show help|/help|usage|commands"
+            rf"|(?:can|could) you (?:please )?help(?: me)?(?: with (?:something|this|that|it))?){_END}",
             _says("help", "help"),
         ),
         (
@@ -162,7 +163,8 @@ CHAT_RULES = tuple(
         ),
         (
             r"(?:넌|너는|너|네가|니가|당신은|당신이|당신) ?(?:누구|뭐|무엇|뭐하는|이름|사람|로봇|ai"
-            r"|인공지능)[^\n]{0,20}|(?:너의?|네|니|당신의?) 이름[^\n]{0,15}|자기 ?소개[^\n]{0,10}",
+            r"|인공지능)[^\n]{0,20}|(?:(?:너의?|네|니|당신의?) )?이름이? ?(?:뭐|무엇|뭔)[^\n]{0,15}"
+            r"|자기 ?소개[^\n]{0,10}",
             _says("identity", "help"),
         ),
         (
@@ -175,6 +177,11 @@ CHAT_RULES = tuple(
             r"(?:아|네|오)?[, ]*(?:정말 |너무 |대단히 |무척 )?(?:고마워요?|고맙습니다|감사(?:합니다|해요"
             rf"|드립니다|해)?|땡큐|ㄳ|ㄱㅅ){_END}",
             _says("thanks"),
+        ),
+        (
+            r"(?:ok(?:ay)?|yes|yeah|yep|no|nope|sure|fine|great|cool|nice|good|got it|i see|all right|alright|wow|hmm+"
+            rf"|네|예|응|아니요?|아니오|그래요?|알겠어요?|알겠습니다|좋아요?|오케이|그렇구나|ㅇㅋ|ㅇㅇ){_END}",
+            _says("ack"),
         ),
         (
             r"(?:ok(?:ay)?[, ]+)?(?:good ?bye|bye(?:[ -]?bye)?|see (?:you|ya)(?: later| soon| tomorrow)?"
@@ -216,6 +223,7 @@ CHAT_RULES = tuple(
             _asked("all"),
         ),
         (
+            r"(?=.*(?:내가|제가|방금|아까|전에|물어|물었|질문))"
             r"(?:내가|제가|나)? ?(?:방금|아까|전에|이전에|조금 ?전에|앞에서|바로 전에)?(?: ?(?:내가"
             rf"|제가))? ?(?:뭐|뭘|무엇|무슨|뭐라고|어떤)\S* ?(?:\S+ )?{_KOREAN_ASKED}(?: \S+)?"
             r"|(?:내|제)?(?:가 한)? ?(?:마지막|이전|지난|방금) 질문[^\n]{0,20}",

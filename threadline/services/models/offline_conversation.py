@@ -25,6 +25,10 @@ _TOOL_WORDS: tuple[tuple[Tool, re.Pattern[str]], ...] = (
     ("search", re.compile("search|lookup|look_up", re.IGNORECASE)),
 )
 _LATIN_WORD = re.compile(r"[A-Za-z][A-Za-z'’]*(?![가-힣A-Za-z])")
+_ENGLISH = re.compile(
+    r"\b(?:the|an?|in|of|for|to|at|and|is|are|was|what|who|how|where|my|i|you|please|tell|does|mean|about)\b",
+    re.IGNORECASE,
+)
 _KOREAN_WORD = re.compile(r"\S*[가-힣]\S*")
 
 
@@ -44,15 +48,16 @@ def text_of(message: BaseMessage) -> str:
 def tidy(text: str) -> str:
     """One form for the many ways to write the same text: composed letters, plain quotes, single spaces."""
     if not text.isascii():
+        text = text.encode("utf-8", "ignore").decode()  # half a surrogate pair is no character
         text = unicodedata.normalize("NFKC", text.replace("²", "^2").replace("³", "^3"))
         text = text.replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
     return "\n".join(filter(None, (" ".join(line.split()) for line in text.splitlines())))
 
 
 def language_of(text: str) -> Language:
-    """Korean, unless it has no Korean words or only a few among English ones."""
-    korean = len(_KOREAN_WORD.findall(text))
-    return "ko" if korean and 2 * korean >= len(_LATIN_WORD.findall(text)) else "en"
+    """Korean, unless it has no Korean words or only a few in an English sentence."""
+    korean, latin = len(_KOREAN_WORD.findall(text)), len(_LATIN_WORD.findall(text))
+    return "ko" if korean and (2 * korean > latin or not _ENGLISH.search(text)) else "en"
 
 
 @dataclass(frozen=True, slots=True)

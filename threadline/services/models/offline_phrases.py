@@ -69,6 +69,7 @@ _PHRASES: dict[str, dict[Language, str]] = {
         "있어요.\n\n{can}\n\n"
         "{connect}",
     },
+    "ack": {"en": "All right. What shall I do next?", "ko": "네, 알겠어요. 무엇을 도와드릴까요?"},
     "thanks": {"en": "You're welcome{name}!", "ko": "천만에요{name}! 또 필요하면 말씀해 주세요."},
     "bye": {"en": "Goodbye{name}! Come back any time.", "ko": "안녕히 가세요{name}! 언제든 다시 오세요."},
     "clock": {
@@ -86,6 +87,10 @@ _PHRASES: dict[str, dict[Language, str]] = {
         "en": "There is no earlier result in this conversation to go on from. Please give me the whole "
         "sum, such as “126 * 2”.",
         "ko": "이 대화에는 이어서 계산할 앞의 결과가 없어요. “126 곱하기 2”처럼 식을 모두 알려주세요.",
+    },
+    "no_unit": {
+        "en": "The earlier result has no unit, so I can't convert it. Please name both, such as “5 km in miles”.",
+        "ko": "앞의 결과에 단위가 없어서 바꿀 수 없어요. “5 km는 몇 마일이야?”처럼 단위를 함께 알려주세요.",
     },
     "fact_told": {"en": "Got it: your {0} is {1}. I'll remember it in this conversation.", "ko": "{1}, 기억할게요."},
     "name_told": {

@@ -159,7 +159,7 @@ def _clauses(text: str, remember: Remember) -> Iterator[Plan]:
     for head, whole in _groups(text, pieces, remember):
         plan = _request(head, remember)
         wider = _first(TOOL_RULES, whole, remember) if whole != head else None
-        if wider and (plan is None or _tools(wider) == _tools(plan)):
+        if wider and (plan is None or not plan.calls or _tools(wider) == _tools(plan)):
             plan = wider
         if plan:
             yield plan

@@ -81,8 +81,10 @@ def _sum_on_figure(match: re.Match[str], remember: Remember) -> Plan | None:
     memory = remember()
     if memory.pending is not None:
         return _sum_on_pending(found, memory.pending)
-    if memory.figure is None or (IT_UNIT in found and not memory.unit):
+    if memory.figure is None:
         return Plan("chat", "no_figure", confidence=0.7)
+    if IT_UNIT in found and not memory.unit:
+        return Plan("chat", "no_unit", confidence=0.7)
     return _calls(Call("calculator", {"expression": filled(found, [memory.figure], unit=memory.unit)}), confidence=0.85)
 
 

@@ -162,10 +162,11 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("everb:*", r"multiply\b|(?:the )?product of\b"),
     ("everb:/", r"divide\b|(?:the )?quotient of\b"),
     ("everb:avg", r"(?:the )?(?:average|mean) of\b"),
-    ("func:sqrt", r"(?:the )?(?:square root of|sqrt)\b|루트|√"),
+    ("func:sqrt", r"(?:the )?(?:square root of|sqrt)\b|루트|√|제곱근"),
     ("scale:2*", r"double\b|twice\b"),
     ("scale:0.5*", r"(?:a )?half(?: of)?\b"),
     ("scale:0.25*", r"a quarter of\b"),
+    ("post:!", r"factorial\b|팩토리얼"),
     ("post:**3", r"cubed\b|(?:의 )?세제곱(?!미터|피트)"),
     ("post:**2", r"squared\b|(?:의 )?제곱(?!(?:킬로)?미터|피트)"),
     ("pct", r"%|percent\b|per cent\b|퍼센트|프로"),
@@ -190,8 +191,10 @@ _KINDS: tuple[tuple[str, str], ...] = (
         "tail",
         r"is\b|are\b|there\b|be\b|equals?\b|equal to\b|worth\b|for me\b|[=?!.~]+"
         rf"|(?:계산|변환|환산|부탁){_HA}|계산(?: 좀)?|변환|환산|부탁합니다|(?:알려|구해|말해|바꿔){_GIVE}|바꾸면"
-        r"|얼마(?:예요|에요|인가요|입니까|일까요?|야|지|죠)?|뭐(?:예요|에요|야|지|죠|니)?|무엇(?:이야|인가요|입니까)?"
-        r"|인지|인가요|입니까|일까요?|이에요|예요|에요|이야|이지|이죠|되(?:지|나요|니)|돼요?|될까요?"
+        r"|얼마(?:고|예요|에요|인가요|입니까|일까요?|야|지|죠)?"
+        r"|뭐(?:고|예요|에요|야|지|죠|니)?|무엇(?:이야|인가요|입니까)?"
+        r"|해 ?(?:줘요?|주세요|봐요?|봐)|인지|인가요|입니까|일까요?|이에요|예요"
+        r"|에요|이야|이지|이죠|되(?:지|나요|니)|돼요?|될까요?"
         r"|좀|값|어때|야|지|죠|요|정도",
     ),
 )

@@ -51,7 +51,7 @@ _DAYS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (
             "7 days",
             r"\b(?:for |over |during )?(?:this |the |next |coming |whole )*week(?:ly)?(?:'s)?\b|(?:이번"
-            r"|다음|한) ?주(?: ?내내|간)?(?![가-힣]*문)|일주일(?: ?동안|간)?|주간",
+            r"|다음|한) ?주(?: ?내내|간)?(?![가-힣]*문)|일주일(?: ?동안|간)?(?: ?치)?|주간",
         ),
         (
             "today",
@@ -91,7 +91,7 @@ def take_day(text: str) -> tuple[Day | None, str]:
 # --- What is asked ------------------------------------------------------------------------------------------------
 
 _ENGLISH_CUE = re.compile(
-    r"\b(?:weather|forecast|temperature|humidity|umbrella)\b"
+    r"\b(?:weather|forecast|temperature|humidity|umbrella)\b(?!\.\w)|\b(?:warmer|colder|hotter|cooler)\b"
     r"|\bhow (?:hot|cold|warm|cool|windy|humid|chilly|sunny)\b"
     r"|\b(?:is|will|was) it (?:be |going to |gonna )*(?:hot|cold|warm|rain|snow|sunn|cloud|wind|humid"
     r"|chilly|freez|storm)"
@@ -101,6 +101,7 @@ _ENGLISH_CUE = re.compile(
 )
 _KOREAN_CUE = re.compile(
     r"날씨|기온|일기 ?예보|예보|우산|습도|체감|온도|날이 ?(?:어때|추|더|좋)"
+    r"|(?:더|제일|가장) ?(?:따뜻|추[워운울]|춥|덥|더[워운울])"
     r"|(?:^|\s|[은는도가에의])(?:비|눈)[가는이은도]? ?(?:와|오|올|온|내리|내려|내릴|소식|예보)"
     r"|(?:^|\s)(?:추워|더워|춥니|덥니|추울까|더울까|추운가|더운가|맑아|맑을까|흐려|흐릴까)\S*\??$"
     r"|(?:몇|기온) ?도(?:야|예요|인가|지)"
@@ -110,6 +111,10 @@ _RAIN = re.compile(
 )
 _STATEMENT = re.compile(
     r"\bI (?:love|like|hate|enjoy)\b|weather balloon|weather (?:the|a) |under the weather"
+    r"|\bweather (?:is|was) (?:so |very |really |quite )*(?:nice|good|bad|great|lovely|terrible|awful"
+    r"|cold|hot|beautiful)"
+    r"|^\W*(?:please )?(?:can you )?(?:write|compose|draw|translate|summari[sz]e|generate)\b"
+    r"|(?:시|글|소설|노래|편지|코드)[를을]? ?(?:하나 )?(?:써|작성|만들)|번역"
     r"|날씨[가는]? ?(?:너무 |참 |정말 |진짜 )?(?:안 ?)?(?:좋|나쁘|맑|흐리|춥|덥|이상|별로)[가-힣]*[.!~ ]*$",
     re.IGNORECASE,
 )
@@ -154,6 +159,11 @@ _NEXT_TO_CUE = re.compile(
     r"|report))?[\s:|]+(?P<after>[^\W\d_][\w.', -]{1,40}?)(?:\s+please)?[\s?!.|]*$",
     re.IGNORECASE,
 )
+_COMPARED = re.compile(
+    r"\b(?:warmer|colder|hotter|cooler)\b[\s|,:]+(?!than\b)([^?!|;:]{2,80})"
+    r"|\bis (?:it )?([^?!|;:]{2,40}?) (?:warmer|colder|hotter|cooler) than ([^?!|;:]{2,40})",
+    re.IGNORECASE,
+)
 _LEAD = re.compile(
     r"^(?:\s*(?:hi|hello|hey|please|what's|whats|what is|what will|how's|how is|how are|and|also|then|now|so|tell me|"
     r"show me|give me|show|check|get|find|i want|i need|can you|could you|would you|do you know"
@@ -170,7 +180,7 @@ _NOT_A_PLACE = re.compile(
     r"|sure|thanks?|really|again|"
     r"more|less|else|later|outside|space|degrees|celsius|fahrenheit|of|do|does|it's|its|going|today|tomorrow|week|"
     r"hello|hi|hey|bye|stop|cancel|help|well|maybe|never|nothing|everything|something|him|and|or|but"
-    r"|room|body|water|mars|venus)\b",
+    r"|room|body|water|mars|venus|api|apis|app|apps|data|station|service|map|channel|news|report|model|science)\b",
     re.IGNORECASE,
 )
 _HERE = re.compile(r"\b(?:here|outside|my (?:city|town|place|area|location|home))\b|where i live", re.IGNORECASE)
@@ -202,23 +212,26 @@ def _english_places(text: str) -> tuple[str, ...] | None:
     text = text.replace(" | ", " ").strip(" |") if "|" in text else text
     found = _AFTER_PREPOSITION.findall(text)
     if not found:
-        bare = _LEAD.sub("", text)
-        match = _NEXT_TO_CUE.match(bare)
+        match = _COMPARED.search(text) or _NEXT_TO_CUE.match(_LEAD.sub("", text))
         if match is None:
             return ()
-        found = [match["before"] or match["after"]]
+        found = [part for part in match.groups() if part]
     places = tuple(place for part in found for place in split_places(part))
     return places or (None if any(_CUT.sub("", part).strip() for part in found) else ())
+
+
+_WITH_COUNTRY = re.compile(r"^([^,]{2,}) (uk|usa|us|uae|dc|d\.c)$", re.IGNORECASE)
 
 
 def split_places(text: str) -> tuple[str, ...]:
     """The places in "Seoul, Busan and Paris, France", none if a part of it can be no place."""
     places: list[str] = []
     for part in _BETWEEN_PLACES.split(text.strip(" ?!.,|")):
-        name = _CUT.sub("", f" {part.strip(' ?!.,|')}").strip(" ?!.,|")
+        name = _CUT.sub("", f" {part.strip(' ?!.,|')}").strip(" ?!.,|").removesuffix(" and")
+        name = _WITH_COUNTRY.sub(lambda found: f"{found[1]}, {found[2].upper()}", name)
         if places and name.lower() in _REGIONS:
             places[-1] = f"{places[-1]}, {_titled(name)}"
-        elif is_place(name):
+        elif is_place(name.replace(",", "")):
             places.append(_titled(name))
         elif name:
             break
@@ -261,7 +274,7 @@ _SAFE_TAIL = re.compile(
 )
 _SOFT_TAIL = re.compile(r"(?<=[가-힣]{2})(?:랑|와|과|도|이|가)$")
 _KOREAN_NOISE = re.compile(
-    r"(?:(?:날씨|기온|온도|습도|체감온도|체감|예보|일기예보|일기|비|눈|우산|소식|날|바람|정보|상태|확률)"
+    r"중|중에|중에서|어디가|어느\w*|더|제일|곳\w*|(?:(?:날씨|기온|온도|습도|체감온도|체감|예보|일기예보|일기|비|눈|우산|소식|날|바람|정보|상태|확률)"
     r"(?:은|는|이|가|을|를|도|만|의|랑|하고|과|와|이랑|에|야|요)?)"
     r"|(?:알려|가르쳐|보여|말해|확인해?|궁금|찾아|검색해?|체크해?)\w*|어때\w*|어떤\w*|어떻\w*|어떨\w*"
     r"|필요\w*|챙\w*|가져\w*"
@@ -281,13 +294,14 @@ _VERBISH = re.compile(
     r"|왜\w*|언제\w*|누구\w*|어디\w*|이유\w*|때문\w*|영향\w*|변화\w*|관계\w*|원리\w*|뜻\w*|이름\w*|나"
     r"|너|내|제|저|네가|내가"
 )
+_GLUED = re.compile(r"(?<=[가-힣]{2})(?=날씨|기온)")
 _SPLIT_KOREAN = re.compile(r"([\s|?!.,]+)")
 
 
 def _korean_places(text: str) -> tuple[str, ...] | None:
     """What is left once the words of weather, days and asking are gone; None where it can be no place."""
     groups: list[list[str]] = [[]]
-    pieces = _SPLIT_KOREAN.split(text.strip(" ?!.|~"))
+    pieces = _SPLIT_KOREAN.split(_GLUED.sub(" ", text.strip(" ?!.|~")))
     for index, word in enumerate(pieces[::2]):
         gap = pieces[2 * index - 1] if index else ""
         if not word or (word not in KNOWN_PLACES and _KOREAN_NOISE.fullmatch(word)):

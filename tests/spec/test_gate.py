@@ -1,0 +1,135 @@
+"""The gate: keys, whose sessions they see, how often they may ask, and from which pages."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from tests.conftest import Start
+from tests.service import Client, said
+
+ALICE, BOB = "alice-3f9c2b7d1e", "bob-77aa01c2d4"
+
+
+def with_key(client: Client, key: str | None) -> httpx.AsyncClient:
+    headers = {"x-api-key": key} if key else {}
+    return httpx.AsyncClient(base_url=client.http.base_url, headers=headers, timeout=30)
+
+
+@pytest.mark.parametrize("path", ["/ok", "/ready", "/", "/static/app.js"])
+async def test_open_without_a_key(start: Start, path: str) -> None:
+    async with start(api_keys=f"{ALICE},{BOB}") as service, with_key(service, None) as stranger:
+        assert (await stranger.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/sessions", "/info", "/metrics", "/docs", "/openapi.json", "/nowhere"])
+async def test_closed_without_a_key(start: Start, path: str) -> None:
+    async with start(api_keys=ALICE) as service, with_key(service, None) as stranger:
+        refused = await stranger.get(path)
+
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert refused.json()["kind"] == "denied"
+    assert ALICE not in refused.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-api-key": ALICE},
+        {"authorization": f"Bearer {ALICE}"},
+        {"authorization": f"bearer {ALICE}"},
+    ],
+)
+async def test_both_ways_to_show_a_key(start: Start, headers: dict[str, str]) -> None:
+    async with start(api_keys=f"{ALICE}, {BOB}") as service, with_key(service, None) as caller:
+        assert (await caller.get("/sessions", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["", "wrong", ALICE[:-1], f"{ALICE},{BOB}", "ümlaut"])
+async def test_a_wrong_key(start: Start, key: str) -> None:
+    async with start(api_keys=f"{ALICE},{BOB}") as service, with_key(service, None) as caller:
+        assert (await caller.get("/sessions", headers={"x-api-key": key.encode()})).status_code == 401
+
+
+async def test_sessions_belong_to_the_key_that_made_them(start: Start) -> None:
+    async with start(api_keys=f"{ALICE},{BOB}") as service, with_key(service, BOB) as bob:
+        frames = await service.chat("hello")
+        session_id, run_id = frames[0].data["session_id"], frames[0].data["run_id"]
+        checkpoint_id = frames[-1].data["checkpoint_id"]
+        replayed = {"mode": "rerun", "checkpoint_id": checkpoint_id}
+        attempts = [
+            bob.get(f"/sessions/{session_id}"),
+            bob.get(f"/sessions/{session_id}/history"),
+            bob.get(f"/sessions/{session_id}/checkpoints"),
+            bob.get(f"/sessions/{session_id}/checkpoints/{checkpoint_id}"),
+            bob.post(f"/sessions/{session_id}/replay", json=replayed),
+            bob.post(f"/sessions/{session_id}/replay", json={**replayed, "mode": "recorded"}),
+            bob.post("/chat", json=said("hi", session_id)),
+            bob.post("/chat", json={"session_id": session_id, "resume": {"interrupt_id": "x", "value": 1}}),
+            bob.get(f"/runs/{run_id}/events"),
+            bob.post(f"/runs/{run_id}/cancel"),
+            bob.get("/sessions", params={"before": session_id}),
+            bob.delete(f"/sessions/{session_id}"),
+        ]
+        answers = [await attempt for attempt in attempts]
+
+        assert [answer.status_code for answer in answers] == [404] * len(answers)
+        assert (await bob.get("/sessions")).json()["items"] == []
+        assert len((await service.json("/sessions"))["items"]) == 1
+
+
+async def test_metrics_may_be_open_by_a_setting_of_their_own(start: Start) -> None:
+    async with start(api_keys=ALICE, metrics_public=True) as service, with_key(service, None) as stranger:
+        assert (await stranger.get("/metrics")).status_code == 200
+        assert (await stranger.get("/info")).status_code == 401
+
+
+async def test_ready_tells_a_stranger_the_status_alone(start: Start) -> None:
+    async with start(api_keys=ALICE) as service, with_key(service, None) as stranger:
+        assert (await stranger.get("/ready")).json() == {"ready": True}
+        assert (await service.json("/ready")) == {"ready": True, "checks": {"redis": "ok", "history": "ok"}}
+
+
+async def test_a_rate_limit_is_exact_under_concurrency(start: Start) -> None:
+    async with start(rate_limit="20/minute") as service:
+        answers = await asyncio.gather(*(service.http.get("/sessions") for _ in range(60)))
+        unlimited = await service.http.get("/ok")
+
+    taken = [answer for answer in answers if answer.status_code == 200]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert (len(taken), len(refused)) == (20, 40)
+    assert all(answer.headers["ratelimit-policy"] == '"default";q=20;w=60' for answer in taken)
+    assert all(answer.headers["ratelimit"].startswith('"default";r=') for answer in taken)
+    assert all(1 <= int(answer.headers["retry-after"]) <= 60 for answer in refused)
+    assert refused[0].json()["kind"] == "limited"
+    assert unlimited.status_code == 200
+
+
+async def test_a_rate_limit_counts_each_caller_alone(start: Start) -> None:
+    async with start(api_keys=f"{ALICE},{BOB}", rate_limit="1/hour") as service, with_key(service, BOB) as bob:
+        assert (await service.http.get("/sessions")).status_code == 200
+        assert (await service.http.get("/sessions")).status_code == 429
+        assert (await bob.get("/sessions")).status_code == 200
+
+
+async def test_pages_of_named_origins_alone(start: Start) -> None:
+    async with start(cors_origins="https://app.example", api_keys=ALICE) as service, with_key(service, None) as page:
+        asked = {"origin": "https://app.example", "access-control-request-method": "POST"}
+        allowed = await page.options("/chat", headers={**asked, "access-control-request-headers": "x-api-key"})
+        other = await page.options("/chat", headers={**asked, "origin": "https://evil.example"})
+        refused = await page.get("/sessions", headers={"origin": "https://app.example"})
+
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "https://app.example"
+    assert "access-control-allow-origin" not in other.headers
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == "https://app.example"
+
+
+async def test_no_cors_unless_set(service: Client) -> None:
+    response = await service.http.get("/ok", headers={"origin": "https://app.example"})
+
+    assert "access-control-allow-origin" not in response.headers
