@@ -229,20 +229,10 @@ def empty(folder: Path) -> None:
 
 
 def make_environment(root: Path) -> None:
-    """A bare environment; pip is put into it unless uv will do the work."""
+    """A bare environment; whoever installs into it brings uv or adds pip."""
     import venv
 
-    with_uv = shutil.which("uv") is not None
-    if not with_uv and importlib.util.find_spec("ensurepip") is None:
-        raise BootstrapError(NO_ENSUREPIP.format(*sys.version_info[:2]))
     venv.EnvBuilder(symlinks=os.name != "nt", with_pip=False).create(environment_folder(root))
-    if not with_uv:
-        add_pip(root)
-
-
-NO_ENSUREPIP = """this Python comes without pip. Do one of these and start again:
-  Debian, Ubuntu:  sudo apt install python{0}.{1}-venv   (or python3-venv)
-  anywhere:        install uv, which is used when it is found"""
 
 
 def install_packages(root: Path, lock: str) -> None:
@@ -254,18 +244,26 @@ def install_packages(root: Path, lock: str) -> None:
         if not with_uv or importlib.util.find_spec("ensurepip") is None:
             raise
         # uv does not read pip's settings: behind a company's index only pip may find its way.
-        add_pip(root)
         run_installer(root, lock, with_uv=False)
 
 
 def run_installer(root: Path, lock: str, *, with_uv: bool) -> None:
     python = str(environment_python(root))
+    if not with_uv and not any(environment_folder(root).glob("[Ll]ib/**/site-packages/pip")):
+        add_pip(root)
     installer = ["uv", "pip", "install", "--python", python] if with_uv else [python, "-m", "pip", "install"]
     run([*installer, "--quiet", "--require-hashes", "-r", lock], root)
     run([*installer, "--quiet", "--no-deps", "--no-build-isolation", "-e", "."], root)
 
 
+NO_ENSUREPIP = """this Python comes without pip. Do one of these and start again:
+  Debian, Ubuntu:  sudo apt install python{0}.{1}-venv   (or python3-venv)
+  anywhere:        install uv, which is used when it is found"""
+
+
 def add_pip(root: Path) -> None:
+    if importlib.util.find_spec("ensurepip") is None:
+        raise BootstrapError(NO_ENSUREPIP.format(*sys.version_info[:2]))
     run([str(environment_python(root)), "-I", "-m", "ensurepip", "--default-pip"], root)
 
 

@@ -223,7 +223,7 @@ export function checkpointPanel(root, { onSelect, onReplay, onRerun, onClose, on
 /** What a checkpoint is called: the nodes it follows, or where it came from. */
 function titleOf({ nodes, source }) {
   const ran = nodes.filter((name) => !name.startsWith('__'));
-  if (ran.length) return ran.map(nodeName).join(', ');
+  if (ran.length && source !== 'fork') return ran.map(nodeName).join(', ');
   return has(`checkpoints.source.${source}`) ? t(`checkpoints.source.${source}`) : source;
 }
 

@@ -245,9 +245,7 @@ async def test_an_idle_stream_is_kept_open_by_comments(start: Start, model: Mode
         (b'{"message":' + b"[" * 100_000, 400, "pars"),
     ],
 )
-async def test_what_cannot_be_said_is_refused_in_words(
-    service: Client, body: bytes, status: int, detail: str
-) -> None:
+async def test_what_cannot_be_said_is_refused_in_words(service: Client, body: bytes, status: int, detail: str) -> None:
     response = await service.http.post("/chat", content=body, headers={"content-type": "application/json"})
 
     problem = response.json()

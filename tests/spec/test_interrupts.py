@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Start
 from tests.service import Client
 
-GRAPH = '''
+GRAPH = """
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import interrupt
@@ -28,7 +28,7 @@ builder.add_edge("ask", END)
 
 async def agent(config):
     return builder
-'''
+"""
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -19,9 +21,10 @@ import httpx
 import psutil
 import pytest
 
-from tests.service import CLEAN, ROOT, Client, Frame, running
+from tests.service import CLEAN, ROOT, Client, Frame, settings
 from tests.stubs.model_server import ModelStub
 from threadline.app.logs import configure
+from threadline.app.server import serve
 
 LIMIT = 0.05
 """Seconds one callback may hold up the event loop, and every other chat with it."""
@@ -60,7 +63,7 @@ async def test_the_load_generator_tells_what_a_turn_costs_and_cleans_up_after_it
     assert report["events_per_second"] > report["turns_per_second"] > 0
     assert 0 < report["first_event_ms"]["p50"] < report["first_token_ms"]["p50"] < report["turn_ms"]["p50"]
     assert report["service_to_bare"] > 1
-    assert not os.listdir(tmp_path)
+    assert not any(tmp_path.iterdir())  # noqa: ASYNC240
     assert not [process for process in psutil.process_iter() if str(tmp_path) in " ".join(told(process))]
 
 
@@ -109,7 +112,7 @@ YIELDS = {
 @pytest.mark.parametrize("work", BLOCKS.values(), ids=BLOCKS)
 async def test_a_node_that_holds_up_the_loop_is_found(work: str, tmp_path: Path) -> None:
     async with watched(tmp_path, config=graph_that(work, tmp_path)) as (client, holds):
-        await converse(client, ["hi"])
+        await converse(client, ["hi", "hi again"])
 
     assert [hold for hold in holds if hold["seconds"] > 0.09 and "in offender" in hold["stack"]]
 
@@ -118,7 +121,7 @@ async def test_a_node_that_holds_up_the_loop_is_found(work: str, tmp_path: Path)
 @pytest.mark.parametrize("work", YIELDS.values(), ids=YIELDS)
 async def test_a_node_that_leaves_the_loop_to_others_is_not(work: str, tmp_path: Path) -> None:
     async with watched(tmp_path, config=graph_that(work, tmp_path)) as (client, holds):
-        await converse(client, ["hi"])
+        await converse(client, ["hi", "hi again"])
 
     assert not [hold for hold in holds if "in offender" in hold["stack"]]
 
@@ -159,12 +162,12 @@ def described(hold: dict[str, Any]) -> str:
 
 @asynccontextmanager
 async def watched(folder: Path, **values: Any) -> AsyncIterator[tuple[Client, list[dict[str, Any]]]]:
-    """The service in a process of its own, and what held up its loop, which is known once the service has ended."""
+    """The service in a process of its own, and what held up its loop meanwhile, which is known at the end."""
     told = json.dumps({"data_dir": str(folder / "data"), **values}, default=str)
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "from tests.spec.test_load import main; main()", told),
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=CLEAN,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=2**24,
@@ -174,12 +177,14 @@ async def watched(folder: Path, **values: Any) -> AsyncIterator[tuple[Client, li
     holds: list[dict[str, Any]] = []
     try:
         async with asyncio.timeout(60):
-            url = (await child.stdout.readline()).decode().strip()
+            url = (await child.stdout.readline()).decode().rpartition(" ")[2].strip()
         async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+            child.stdin.write(b"watch\n")
             yield Client(http), holds
-        child.stdin.close()
+            child.stdin.close()
         async with asyncio.timeout(20):
             holds += json.loads(await child.stdout.readline())
+            child.terminate()
             await child.wait()
     finally:
         if child.returncode is None:
@@ -188,57 +193,70 @@ async def watched(folder: Path, **values: Any) -> AsyncIterator[tuple[Client, li
 
 
 def main() -> None:
-    """The watched process: serves until its standard input is closed, then prints what held up its loop."""
+    """The watched process: serves, and watches its loop from a line on its standard input to the end of that."""
     configure(level="error", format="json")
-    asyncio.run(_serve(json.loads(sys.argv[1])))
+    threading.Thread(target=_obey, args=(watch := Watch(),), daemon=True).start()
+    with watch.installed():
+        serve(settings(**json.loads(sys.argv[1])))
 
 
-async def _serve(values: dict[str, Any]) -> None:
-    async with running(Path(values.pop("data_dir")), **values) as client:
-        with watching() as holds:
-            print(client.http.base_url, flush=True)
-            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-        print(json.dumps(holds), flush=True)
+def _obey(watch: Watch) -> None:
+    watch.on = bool(sys.stdin.readline())
+    sys.stdin.read()
+    watch.on = False
+    print(json.dumps(watch.holds), flush=True)
 
 
-@contextmanager
-def watching() -> Iterator[list[dict[str, Any]]]:
-    """Every callback of this thread's event loop that holds it up for more than LIMIT, and the stack at that moment.
+class Watch:
+    """Notes what held up the event loop of this thread, and the stack at that moment.
 
-    The time a callback takes says little on a busy machine, where the system lets it wait for a CPU. Linux counts that
-    waiting for each thread, so it is taken off. What is left is what the callback itself did: computing, sleeping,
-    waiting for a disk, a lock or a peer. An alarm at LIMIT notes the stack; when there was only waiting, for nothing.
+    How long a callback takes says little on a busy machine, where the system lets a thread wait for a CPU. Linux counts
+    that waiting, so it is taken off. What is left the callback did itself: it computed, slept, or waited for a disk, a
+    lock or a peer. Such a wait counts if it happens again at the same place, since a single one may come from outside:
+    another thread of ours that was made to wait while it held the interpreter.
     """
-    holds: list[dict[str, Any]] = []
-    stack = ""
-    run = asyncio.Handle._run
-    ledger = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
 
-    def note(_: int, frame: FrameType | None) -> None:
-        nonlocal stack
-        stack = "".join(traceback.format_stack(frame)[-12:])
+    def __init__(self) -> None:
+        self.on = False
+        self._held: list[dict[str, Any]] = []
+        self._stack = ""
 
-    def timed(handle: asyncio.Handle) -> None:
-        nonlocal stack
-        stack = ""
-        cpu, queued, _ = map(int, os.pread(ledger, 64, 0).split())
-        began = time.perf_counter_ns()
-        signal.setitimer(signal.ITIMER_REAL, LIMIT)
-        run(handle)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        took = time.perf_counter_ns() - began
-        if took > LIMIT * 1e9:
-            cpu_after, queued_after, _ = map(int, os.pread(ledger, 64, 0).split())
-            held = (took - (queued_after - queued)) / 1e9
-            if held > LIMIT:
-                holds.append({"seconds": held, "cpu": (cpu_after - cpu) / 1e9, "stack": stack})
+    @property
+    def holds(self) -> list[dict[str, Any]]:
+        seen = Counter(hold["stack"] for hold in self._held)
+        return [hold for hold in self._held if hold["cpu"] > LIMIT or seen[hold["stack"]] > 1]
 
-    alarm = signal.signal(signal.SIGALRM, note)
-    asyncio.Handle._run = timed  # type: ignore[method-assign]
-    try:
-        yield holds
-    finally:
-        asyncio.Handle._run = run  # type: ignore[method-assign]
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, alarm)
-        os.close(ledger)
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        run = asyncio.Handle._run
+        ledger = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+
+        def timed(handle: asyncio.Handle) -> None:
+            if not self.on:
+                run(handle)
+                return
+            self._stack = ""
+            before, began = os.pread(ledger, 64, 0), time.perf_counter_ns()
+            signal.setitimer(signal.ITIMER_REAL, LIMIT)  # by then the stack is of interest
+            run(handle)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            took = time.perf_counter_ns() - began
+            if took > LIMIT * 1e9:
+                self._judge(took, before, os.pread(ledger, 64, 0))
+
+        signal.signal(signal.SIGALRM, self._note)
+        asyncio.Handle._run = timed  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            asyncio.Handle._run = run  # type: ignore[method-assign]
+            os.close(ledger)
+
+    def _note(self, _: int, frame: FrameType | None) -> None:
+        self._stack = "".join(traceback.format_stack(frame)[-16:])
+
+    def _judge(self, took: int, before: bytes, after: bytes) -> None:
+        """All in nanoseconds; the ledger's lines say how long the thread was on a CPU and how long it waited for one."""
+        cpu, queued = (int(b) - int(a) for a, b in zip(before.split()[:2], after.split()[:2], strict=True))
+        if took - queued > LIMIT * 1e9:
+            self._held.append({"seconds": (took - queued) / 1e9, "cpu": cpu / 1e9, "stack": self._stack})

@@ -186,6 +186,11 @@ WEATHER: dict[str, list[tuple[str, int]]] = {
     "Do I need an umbrella in London the day after tomorrow?": [("London", 3)],
     "Which is warmer, Seoul or Busan?": [("Seoul", 0), ("Busan", 0)],
     "What's the weather in Seoul? And in Busan?": [("Seoul", 0), ("Busan", 0)],
+    "weather today in Seoul and tomorrow in Busan": [("Seoul", 1), ("Busan", 2)],
+    "weather in london uk": [("London, UK", 0)],
+    "weather in Los Angeles, CA": [("Los Angeles, CA", 0)],
+    "What's the weather in St. Louis?": [("St. Louis", 0)],
+    "서울날씨 알려줘": [("서울", 0)],
     "내일 서울의 날씨는 어때?": [("서울", 2)],
     "서울이랑 부산 날씨": [("서울", 0), ("부산", 0)],
     "서울과 대전의 내일 날씨를 알려줘": [("서울", 2), ("대전", 2)],
@@ -229,6 +234,8 @@ SEARCHES = {
     "김치찌개 끓이는 법 검색": "김치찌개 끓이는 법",
     "비트코인 가격 찾아줘": "비트코인 가격",
     "양자컴퓨터에 대해 설명해줘": "양자컴퓨터",
+    "한글은 누가 만들었어?": "한글은 누가 만들었어",
+    "서울에서 부산까지 거리는?": "서울에서 부산까지 거리",
 }
 
 
@@ -319,6 +326,7 @@ NOTHING_TO_DO = (
     "눈이 아파",
     "사과 3개 먹었어",
     "why did you say that?",
+    "왜 그랬어?",
     "부산은?",
     "and in Busan?",
     "...",
@@ -596,6 +604,7 @@ MINJI_KOREAN: Messages = [HumanMessage("내 이름은 민지야"), AIMessage("�
         (MINJI, "what's my name?", "Minji"),
         (MINJI, "내 이름이 뭐야?", "Minji"),
         (MINJI, "hello", "Minji"),
+        ([HumanMessage("my name is Kim Minji and I live in Busan")], "what's my name?", "is Kim Minji."),
         (MINJI_KOREAN, "내 이름이 뭐야?", "민지"),
         (MINJI_KOREAN, "what's my name?", "민지"),
         (MINJI_KOREAN, "what did I ask before?", "3+4는?"),

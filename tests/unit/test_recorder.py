@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import operator
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -67,9 +67,9 @@ def recorded() -> Recorded:
     return Recorded(Recorder(write, clock=iter(range(10_000)).__next__), events)
 
 
-async def run(graph: Any, given: Any, *, thread: str = "1") -> Recorded:
+async def run(graph: Any, given: Any, *, thread: str = "1", into: Recorded | None = None) -> Recorded:
     """One run as the runner streams it."""
-    run = recorded()
+    run = into or recorded()
     parts = graph.astream(
         given,
         {"configurable": {"thread_id": thread}},
@@ -185,10 +185,9 @@ async def test_what_is_still_open_when_a_sibling_fails_is_closed() -> None:
 
 
 async def test_inner_tasks_are_closed_before_outer_ones() -> None:
-    begun, never = asyncio.Event(), asyncio.Event()
+    both, never = asyncio.Event(), asyncio.Event()
 
     async def slow(state: Words) -> Words:
-        begun.set()
         await never.wait()
         return {}
 
@@ -199,12 +198,12 @@ async def test_inner_tasks_are_closed_before_outer_ones() -> None:
         config = {"configurable": {"thread_id": "1"}}
         async for part in graph.astream({}, config, stream_mode=STREAM_MODES, subgraphs=True, version="v2"):
             run_.recorder.record(part)
+            if len(run_.of("tasks")) == 2:
+                both.set()
 
     task = asyncio.create_task(stream())
     async with asyncio.timeout(10):
-        await begun.wait()
-        while len(run_.of("tasks")) < 2:
-            await asyncio.sleep(0)
+        await both.wait()
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
@@ -261,22 +260,17 @@ async def test_an_interrupt_in_a_subgraph_is_told_once_and_its_tasks_wait() -> N
     assert resumed.tasks() == [("outer", "started"), ("outer", "finished")]
 
 
-async def test_a_resumed_run_does_not_log_again_the_checkpoint_it_restored() -> None:
+async def test_the_checkpoint_a_run_was_restored_from_is_not_logged_again() -> None:
     graph = kept(chain(("ask", ask)))
     asked = await run(graph, {"words": []})
     resumed = recorded()
-    resumed.recorder.restore(asked.events)
+    snapshot = await graph.aget_state({"configurable": {"thread_id": "1"}})
+    resumed.recorder.restore(snapshot.values, snapshot.config["configurable"]["checkpoint_id"])
 
-    stream = graph.astream(
-        Command(resume={asked.recorder.interrupts[0]["id"]: "x"}),
-        {"configurable": {"thread_id": "1"}},
-        stream_mode=STREAM_MODES,
-        version="v2",
-    )
-    async for part in stream:
-        resumed.recorder.record(part)
+    await run(graph, Command(resume={asked.recorder.interrupts[0]["id"]: "x"}), into=resumed)
 
     before = {point["checkpoint_id"] for point in asked.of("checkpoints")}
+    assert len(resumed.of("checkpoints")) == 1
     assert not before & {point["checkpoint_id"] for point in resumed.of("checkpoints")}
 
 
@@ -394,20 +388,29 @@ async def test_tools_are_noted_in_order_and_a_call_is_no_answer() -> None:
     assert (run_.recorder.message, run_.recorder.text) == (None, "")
 
 
-async def test_a_restored_recorder_knows_what_the_first_attempt_did() -> None:
+async def test_a_restored_recorder_knows_what_this_turn_did_before_the_crash() -> None:
     async def tools(state: MessagesState) -> dict[str, Any]:
         return {"messages": [TOLD]}
 
-    first = await run(
-        kept(chain(("tools", tools), ("speak", speaking("hello")), state=MessagesState)), {"messages": [("user", "hi")]}
-    )
+    graph = kept(chain(("tools", tools), ("speak", speaking("hello")), state=MessagesState))
+    before = ToolMessage("x", tool_call_id="0", name="weather")
+    first = await run(graph, {"messages": [("user", "1"), before, ("ai", "old"), ("user", "2")]})
     second = recorded()
-    second.recorder.restore(first.events)
+    snapshot = await graph.aget_state({"configurable": {"thread_id": "1"}})
+    second.recorder.restore(snapshot.values, snapshot.config["configurable"]["checkpoint_id"])
 
     assert second.events == []
     assert second.recorder.tools == ["calculator"]
     assert second.recorder.message == first.recorder.message
     assert second.recorder.checkpoint_id == first.recorder.checkpoint_id
+
+
+@pytest.mark.parametrize("values", [{}, {"messages": []}, {"messages": None}, {"words": ["a"]}, None, "text"])
+async def test_any_state_can_be_restored(values: Any) -> None:
+    run_ = recorded()
+    run_.recorder.restore(values, "c1")
+
+    assert (run_.recorder.checkpoint_id, run_.recorder.message, run_.recorder.tools) == ("c1", None, [])
 
 
 # JSON types

@@ -178,7 +178,7 @@ class Recorder:
 
 def _new_messages(result: Any) -> list[BaseMessage]:
     """The messages of a node's result, but not what was said before, with which a subgraph's result begins."""
-    given = result.get("messages") if isinstance(result, Mapping) else None
+    given: Any = result.get("messages") if isinstance(result, Mapping) else None
     messages: list[BaseMessage] = []
     for item in given if isinstance(given, list) else [given]:
         try:

@@ -28,7 +28,7 @@ def _says(topic: str, kind: str = "chat") -> Callable[[re.Match[str], Conversati
 _TOLD = (
     re.compile(
         r"\bmy (?P<what>[a-z][a-z' -]{1,30}?) (?:is|are) (?P<value>(?!not\b|what\b"
-        r"|it\b)[^.?!,;\n]{1,60})(?![^.!,;\n]*\?)",
+        r"|it\b)[^.?!,;\n]{1,60}?)(?=[.!,;\n]|\s+(?:and|but|so) |\s*$)",
         re.I,
     ),
     re.compile(

@@ -121,7 +121,9 @@ def _remembered(tool: Tool, args: dict[str, Any]) -> Call:
 
 # --- Sentences and clauses ----------------------------------------------------------------------------------------
 
-_SENTENCE_END = re.compile(r"\n+|(?<=[?!。])\s+(?=\S)|(?<=[^\s.][^\s.A-Z])\.\s+(?=\S)|;\s*|(?<=[가-힣][줘요])\s+(?=\S)")
+_SENTENCE_END = re.compile(
+    r"\n+|(?<=[?!。])\s+(?=\S)|(?<=[^\s.][^\s.A-Z])(?<!\bSt)(?<!\bMt)\.\s+(?=\S)|;\s*|(?<=[가-힣][줘요])\s+(?=\S)"
+)
 _CLAUSE_END = re.compile(
     r",\s+(?:(?:and|then|also|그리고|또)\s+)*|\s+(?:and(?: then| also)?|then)\s+|\s*그리고\s+"
     r"|(?<=[가-힣]고)\s+(?:또\s+)?|(?<=날씨[랑와])\s+"
@@ -182,9 +184,16 @@ def _groups(text: str, pieces: list[tuple[int, int]], remember: Remember) -> Ite
         yield text[pieces[head][0] : pieces[head][1]], text[start : pieces[last][1]]
 
 
+_DAY_AND_PLACE = re.compile(r"(?:tomorrow|today|tonight) (?:in|at|for) \S", re.IGNORECASE)
+
+
 def _stands_alone(text: str, remember: Remember) -> bool:
     found = expression(text)
-    return (found is not None and IT in found) or _first(TOOL_RULES, text, remember) is not None
+    return (
+        (found is not None and IT in found)
+        or _DAY_AND_PLACE.match(text) is not None
+        or _first(TOOL_RULES, text, remember) is not None
+    )
 
 
 def _tools(plan: Plan) -> frozenset[str]:

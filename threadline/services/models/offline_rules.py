@@ -202,7 +202,11 @@ def _weather_again(match: re.Match[str], remember: Remember) -> Plan | None:
 
 # --- Search -------------------------------------------------------------------------------------------------------
 
-_PERSONAL = re.compile(r"\b(?:you|your|yours|me|my|mine|i|we|us|our|i'm|you're)\b", re.IGNORECASE)
+_PERSONAL = re.compile(
+    r"\b(?:you|your|yours|me|my|mine|i|we|us|our|i'm|you're)\b"
+    r"|(?:^|\s)(?:내가|나는|난|너는|넌|네가|니가|저는|제가|우리|당신|내|네|제)(?=\s|$)",
+    re.IGNORECASE,
+)
 _NO_SUBJECT = re.compile(
     r"(?:it|this|that|these|those|he|she|they|there|here|up|new|wrong|next|the (?:matter|problem"
     r"|result|answer|difference|point)|"
@@ -332,6 +336,16 @@ TOOL_RULES = _table(
         r"|조사해?|가르쳐) ?(?:줘|주세요|주고|봐|줄래|드려)\S*[\s?.!]*$",
         _search_told,
     ),
+    (
+        rf"^{_POLITE}(?P<query>\d[\d,.]* ?[만억천]?(?:달러|유로|엔|위안|파운드|원)"
+        r"(?:은|는|이|가|을|를)? 몇 ?(?:원|달러|유로|엔|위안))\S*$",
+        _search_whole_question,
+    ),
+    (
+        rf"^{_POLITE}(?=.*(?:누가|언제|어디서|어디에서|왜|어떻게|얼마나))"
+        r"(?=.*[가-힣A-Za-z](?:은|는|이|가|을|를|의)\s)(?P<query>\S.{3,120})\?$",
+        _search_whole_question,
+    ),
 )
 
 SUM_RULES = _table((r"^.", _sum), (r"^.", _sum_on_figure))
@@ -350,5 +364,9 @@ FOLLOW_UP_RULES = _table(
         r"^(?P<lead>(?:(?:and|so|then|what about|how about|also|그럼|그러면|그리고"
         r"|또)[\s,]+)++)(?P<rest>\S.{0,120})$",
         _search_again,
+    ),
+    (
+        r"^(?!그럼|그러면|그리고|그런데|근데|또|내일|오늘|모레|이번|다음|그 |이 )(?P<query>\S+ \S.{0,80}?)(?:은|는)\?$",
+        _search_whole_question,
     ),
 )

@@ -195,12 +195,13 @@ _REGION_WORDS = (
     "virginia wisconsin wyoming ontario quebec tx ca ny fl wa il pa oh ma nj va"
 )
 _REGIONS = frozenset(_REGION_WORDS.split()) | {
+    "d.c",
+    "dc",
     "south korea",
     "north korea",
     "united states",
     "united kingdom",
     "new zealand",
-    "new york",
     "south africa",
 }
 
@@ -228,9 +229,9 @@ def split_places(text: str) -> tuple[str, ...]:
     places: list[str] = []
     for part in _BETWEEN_PLACES.split(text.strip(" ?!.,|")):
         name = _CUT.sub("", f" {part.strip(' ?!.,|')}").strip(" ?!.,|").removesuffix(" and")
-        name = _WITH_COUNTRY.sub(lambda found: f"{found[1]}, {found[2].upper()}", name)
-        if places and name.lower() in _REGIONS:
-            places[-1] = f"{places[-1]}, {_titled(name)}"
+        name = _WITH_COUNTRY.sub(lambda found: f"{_titled(found[1])}, {found[2].upper()}", name)
+        if places and name.lower() in _REGIONS and places[-1].lower() not in _REGIONS:
+            places[-1] = f"{places[-1]}, {_titled(name) if len(name) > 3 else name.upper()}"
         elif is_place(name.replace(",", "")):
             places.append(_titled(name))
         elif name:
