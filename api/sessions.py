@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
@@ -119,11 +120,12 @@ async def replay(session_id: str, body: ReplayBody, caller: Asking, context: Usi
     return respond(context, _played(context, branch, body.checkpoint_id), headers={})
 
 
-async def _played(context: Context, branch: list[Place], checkpoint_id: str | None) -> AsyncIterator[bytes]:
+async def _played(context: Context, branch: list[Place], checkpoint_id: str | None) -> AsyncGenerator[bytes]:
     id = 0
-    async for run_id, event in context.replay.play(branch, checkpoint_id):
-        encoded = chat.encode_replayed(event, run_id=run_id, id=id + 1)
-        if encoded is not None:
-            id += 1
-            yield encoded
+    async with aclosing(context.replay.play(branch, checkpoint_id)) as events:
+        async for run_id, event in events:
+            encoded = chat.encode_replayed(event, run_id=run_id, id=id + 1)
+            if encoded is not None:
+                id += 1
+                yield encoded
     yield chat.encode_replay_done(id + 1)

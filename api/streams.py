@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -19,7 +20,7 @@ def run_stream(context: Context, run: Run, *, after: int = 0) -> EventSourceResp
     return respond(context, _frames(context.runs.follow(run, after=after), context), headers=headers)
 
 
-def respond(context: Context, frames: AsyncIterator[bytes], *, headers: dict[str, str]) -> EventSourceResponse:
+def respond(context: Context, frames: AsyncGenerator[bytes], *, headers: dict[str, str]) -> EventSourceResponse:
     return EventSourceResponse(
         _counted(frames, context),
         ping=context.heartbeat,
@@ -28,20 +29,22 @@ def respond(context: Context, frames: AsyncIterator[bytes], *, headers: dict[str
     )
 
 
-async def _frames(events: AsyncIterator[Event], context: Context) -> AsyncIterator[bytes]:
+async def _frames(events: AsyncGenerator[Event], context: Context) -> AsyncGenerator[bytes]:
     asked = time.perf_counter()
     first = True
-    async for event in events:
-        encoded = chat.encode(event)
-        if encoded is None:
-            continue
-        if first:
-            context.metrics.first_event.observe(time.perf_counter() - asked)
-            first = False
-        yield encoded
-
-
-async def _counted(frames: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-    with context.metrics.streams.track_inprogress():
-        async for encoded in frames:
+    async with aclosing(events):
+        async for event in events:
+            encoded = chat.encode(event)
+            if encoded is None:
+                continue
+            if first:
+                context.metrics.first_event.observe(time.perf_counter() - asked)
+                first = False
             yield encoded
+
+
+async def _counted(frames: AsyncGenerator[bytes], context: Context) -> AsyncGenerator[bytes]:
+    with context.metrics.streams.track_inprogress():
+        async with aclosing(frames):
+            async for encoded in frames:
+                yield encoded

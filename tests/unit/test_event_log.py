@@ -100,7 +100,7 @@ async def test_a_reader_that_leaves_leaves_nothing_behind(log: TieredEventLog) -
     log.append("r", "custom", 1)
     reading = log.follow("r")
     await anext(reading)
-    await reading.aclose()  # type: ignore[attr-defined]
+    await reading.aclose()
 
     assert log._tapes["r"].waiting == set()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from threadline.domain.events import Event, EventType
@@ -78,7 +78,7 @@ class EventLog(Protocol):
 
     def append(self, run_id: str, type: EventType, data: Any, *, ns: tuple[str, ...] = ()) -> Event: ...
 
-    def follow(self, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+    def follow(self, run_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
         """Every event with an id above `after`, as it comes, until the run's end."""
         ...
 

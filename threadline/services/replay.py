@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 from threadline.domain import ports
 from threadline.domain.events import Event
@@ -21,7 +21,7 @@ class Replay:
         """What to play: the branch through the checkpoint. Raises Missing. None plays the whole session."""
         return await self._checkpoints.branch(thread, checkpoint_id)
 
-    async def play(self, branch: list[Place], checkpoint_id: str | None) -> AsyncIterator[tuple[str, Event]]:
+    async def play(self, branch: list[Place], checkpoint_id: str | None) -> AsyncGenerator[tuple[str, Event]]:
         """`(run_id, event)` of everything on the branch after the checkpoint, up to the branch's head."""
         line = {place.checkpoint_id for place in branch}
         ids = [place.checkpoint_id for place in branch]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -99,7 +99,7 @@ class Runs:
             raise Missing(f"There is no run {run_id}.") from None
         return run
 
-    def follow(self, run: Run, *, after: int = 0) -> AsyncIterator[Event]:
+    def follow(self, run: Run, *, after: int = 0) -> AsyncGenerator[Event]:
         """The run's events after `after`, until its end."""
         return self._log.follow(run.run_id, after=after)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -41,7 +41,7 @@ class Tape:
         for waiter in self.waiting:
             waiter.set()
 
-    async def follow(self, after: int) -> AsyncIterator[Event]:
+    async def follow(self, after: int) -> AsyncGenerator[Event]:
         position, waiter = 0, asyncio.Event()
         self.waiting.add(waiter)
         try:
@@ -117,11 +117,12 @@ class TieredEventLog:
         except Unavailable:
             log.warning("live_log_away", runs=len(run_ids))
 
-    async def follow(self, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+    async def follow(self, run_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
         tape = self._tapes.get(run_id)
         if tape is not None:
-            async for event in tape.follow(after):
-                yield event
+            async with aclosing(tape.follow(after)) as events:
+                async for event in events:
+                    yield event
             return
         for event in await self._archive.read(run_id) or ():
             if event.id > after:
