@@ -86,9 +86,9 @@ on_linux = pytest.mark.skipif(
 async def test_no_chat_holds_up_the_loop(kind: str, tmp_path: Path, model: ModelStub) -> None:
     """Neither a fresh session nor a follow-up, neither a tool nor what is loaded at its first use."""
     if kind == "offline":
-        questions, values = ("What is 5 km in miles?", "times 2?", "hello"), {}
+        questions, values = ("What is 5 km in miles?", "times 2?"), {}
     else:
-        questions = ('use calculator {"expression": "5 km to mile"}', "And then?", "hello")
+        questions = ('use calculator {"expression": "5 km to mile"}', "And then?")
         values = {"openai_base_url": model.url, "model": "stub"}
 
     async with watched(tmp_path, **values) as (client, holds), asyncio.timeout(60):
@@ -256,7 +256,7 @@ class Watch:
         self._stack = "".join(traceback.format_stack(frame)[-16:])
 
     def _judge(self, took: int, before: bytes, after: bytes) -> None:
-        """All in nanoseconds; the ledger's lines say how long the thread was on a CPU and how long it waited for one."""
+        """In nanoseconds; the ledger says how long the thread was on a CPU, and how long it waited for one."""
         cpu, queued = (int(b) - int(a) for a, b in zip(before.split()[:2], after.split()[:2], strict=True))
         if took - queued > LIMIT * 1e9:
             self._held.append({"seconds": (took - queued) / 1e9, "cpu": cpu / 1e9, "stack": self._stack})

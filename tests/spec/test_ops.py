@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -55,7 +56,10 @@ async def test_metrics_count_runs(service: Client) -> None:
 
 async def test_the_api_describes_itself(service: Client) -> None:
     assert "/sessions/{session_id}/replay" in (await service.json("/openapi.json"))["paths"]
-    assert (await service.http.get("/docs")).status_code == 200
+    docs = (await service.http.get("/docs")).text
+    assert "https://" not in docs
+    for asset in re.findall(r'(?:src|href)="([^"]+)"', docs):
+        assert (await service.http.get(asset)).status_code == 200
 
 
 async def test_the_page_lets_nothing_in_from_elsewhere(service: Client) -> None:
