@@ -63,7 +63,7 @@ async def test_the_load_generator_tells_what_a_turn_costs_and_cleans_up_after_it
     assert report["events_per_second"] > report["turns_per_second"] > 0
     assert 0 < report["first_event_ms"]["p50"] < report["first_token_ms"]["p50"] < report["turn_ms"]["p50"]
     assert report["service_to_bare"] > 1
-    assert not any(tmp_path.iterdir())  # noqa: ASYNC240
+    assert not any(tmp_path.iterdir())
     assert not [process for process in psutil.process_iter() if str(tmp_path) in " ".join(told(process))]
 
 

@@ -34,14 +34,14 @@ SUM = ToolCall("calculator", {"expression": "(15+27)*3"})
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
 
-def impatient(model: ModelStub, **values: Any) -> dict[str, Any]:
+def impatient(server: ModelStub, /, **values: Any) -> dict[str, Any]:
     """Settings for a server whose key is `SECRET`, that is asked once and waited for briefly."""
-    defaults = {"openai_base_url": model.url, "openai_api_key": SECRET, "model": "stub"}
+    defaults = {"openai_base_url": server.url, "openai_api_key": SECRET, "model": "stub"}
     return {**defaults, "model_retries": 0, "model_timeout": 0.5, **values}
 
 
-def openrouter(model: ModelStub, **values: Any) -> dict[str, Any]:
-    return {"openrouter_api_key": SECRET, "openrouter_base_url": model.url, "model_retries": 0, **values}
+def openrouter(server: ModelStub, /, **values: Any) -> dict[str, Any]:
+    return {"openrouter_api_key": SECRET, "openrouter_base_url": server.url, "model_retries": 0, **values}
 
 
 def ends(frames: list[Frame]) -> list[str]:
@@ -146,7 +146,7 @@ async def test_a_fault_after_some_text(start: Start, model: ModelStub, end: Any,
     assert kept["assistant_message"] == "half an "
     assert kept["tools_used"] == ["calculator"]
     assert (kept["tokens_used"], kept["cost"]) == (None, None)
-    said_, answered = document["messages"]
+    _, answered = document["messages"]
     assert (answered["content"], answered["metadata"]["status"]) == ("half an ", "error")
     assert again == frames
     assert len(model.calls) == 2
@@ -199,7 +199,9 @@ async def test_nothing_secret_reaches_the_log(
         await service.chat("first")
         await service.chat("second")
 
-    assert_discreet(model, "".join(capfd.readouterr()))
+    logged = "".join(capfd.readouterr())
+    assert logged.count("run_failed") == 2
+    assert_discreet(model, logged)
 
 
 # Getting over it
