@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from api.context import Asking, Context, Limit, Using, page
 from api.streams import respond, run_stream
 from api.wire import chat
+from threadline.domain.records import TurnSummary
 from threadline.services.checkpoints import Place
 from threadline.services.runs import StartRun
 
@@ -29,20 +30,28 @@ async def sessions(
 ) -> dict[str, Any]:
     threads = await context.threads.list(caller, limit=limit + 1, before=before)
     ids = [thread.thread_id for thread in threads]
-    live, turns = await context.sessions.live(ids), await context.turns.count(ids)
+    live, summaries = await context.sessions.live(ids), await context.turns.summary(ids)
     items = [
         {
             "session_id": thread.thread_id,
             "title": thread.title,
             "created_at": thread.created_at.isoformat(),
             "updated_at": thread.updated_at.isoformat(),
-            "status": "busy" if context.runs.busy(thread.thread_id) else "idle",
+            "status": _status(summaries.get(thread.thread_id), busy=context.runs.busy(thread.thread_id)),
             "live": thread.thread_id in live,
-            "turns": turns.get(thread.thread_id, 0),
+            "turns": summaries[thread.thread_id].turns if thread.thread_id in summaries else 0,
         }
         for thread in threads
     ]
     return page(items, limit=limit, cursor=lambda item: item["session_id"])
+
+
+def _status(summary: TurnSummary | None, *, busy: bool) -> str:
+    """LangGraph's words for a thread: `busy`, `interrupted` (it waits for an answer), `error` or `idle`."""
+    if busy:
+        return "busy"
+    last = summary.last if summary else None
+    return {"interrupted": "interrupted", "error": "error", "timeout": "error"}.get(last or "", "idle")
 
 
 @router.get("/{session_id}", summary="The session document; an expired one is rebuilt from the history")

@@ -160,7 +160,7 @@ def state(root: Path, *, dev: bool) -> State:
     if stamp is None:
         # An environment somebody else made is added to, never removed.
         return "update" if (environment_folder(root) / "pyvenv.cfg").exists() else "build"
-    if not stamp.get("complete") or not environment_python(root).exists():
+    if not stamp.get("complete") or not os.access(environment_python(root), os.X_OK):
         return "build"
     if any(stamp.get(key) != value for key, value in place(root).items()):
         return "build"

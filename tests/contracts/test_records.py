@@ -15,7 +15,7 @@ import pytest
 
 from threadline.domain.errors import Unavailable
 from threadline.domain.events import Event
-from threadline.domain.records import Run, Thread, Turn
+from threadline.domain.records import Run, Thread, Turn, TurnSummary
 from threadline.storage.database import Database, open_database
 from threadline.storage.records import SqlArchive, SqlRuns, SqlThreads, SqlTurns
 from threadline.storage.tables import metadata
@@ -127,7 +127,7 @@ async def test_turns_newest_first(database: Database) -> None:
     rest = await turns.list(of.thread_id, limit=9, before=page[-1].id)
 
     assert [t.user_message for t in [*page, *rest]] == ["3", "2", "1", "0"]
-    assert await turns.count([of.thread_id, other.thread_id]) == {of.thread_id: 4}
+    assert await turns.summary([of.thread_id, other.thread_id]) == {of.thread_id: TurnSummary(4, "success")}
     assert await turns.get(of.thread_id, page[0].extra_metadata["turn_id"]) == page[0]
     assert await turns.get(other.thread_id, page[0].extra_metadata["turn_id"]) is None
     assert await turns.list(other.thread_id, limit=9) == []

@@ -46,6 +46,7 @@ async def test_the_graph_asks_and_the_caller_answers(asking: Client) -> None:
     assert asked[-1].data["status"] == "interrupted"
     assert asked[2].data["value"] == {"question": "which?"}
     session_id = asked[0].data["session_id"]
+    assert (await asking.json("/sessions"))["items"][0]["status"] == "interrupted"
 
     answer = {"interrupt_id": asked[2].data["id"], "value": "this"}
     answered = await asking.read("POST", "/chat", json={"session_id": session_id, "resume": answer})
@@ -53,6 +54,7 @@ async def test_the_graph_asks_and_the_caller_answers(asking: Client) -> None:
     assert [frame.event for frame in answered] == ["session", "node", "token", "node", "message", "done"]
     assert answered[-2].data["content"] == "you said this"
     assert answered[-1].data["status"] == "success"
+    assert (await asking.json("/sessions"))["items"][0]["status"] == "idle"
     [row] = (await asking.json(f"/sessions/{session_id}/history"))["items"]
     assert row["user_message"] == "hi"
     assert row["assistant_message"] == "you said this"

@@ -282,10 +282,12 @@ async def test_an_analysis_cut_off_by_its_length_is_asked_for_again(start: Start
         assert content(await service.chat("hi")) == "fine"
 
 
-async def test_half_a_character_does_not_break_the_stream(start: Start, model: ModelStub) -> None:
-    def chunk(escaped: str) -> Raw:
-        return Raw(b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n' % escaped.encode())
+def chunk(escaped: str) -> Raw:
+    """A token written as JSON escapes."""
+    return Raw(b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n' % escaped.encode())
 
+
+async def test_half_a_character_does_not_break_the_stream(start: Start, model: ModelStub) -> None:
     model.script(intent(), answer("smile ", chunk("\\ud83d"), chunk("\\ude00"), " ok"))
     async with start(**impatient(model)) as service:
         frames = await service.chat("hi")
@@ -297,6 +299,16 @@ async def test_half_a_character_does_not_break_the_stream(start: Start, model: M
     assert content(frames).endswith(" ok")
     assert kept["assistant_message"] == content(frames)
     assert content(again)
+
+
+async def test_half_a_character_is_kept_too_where_the_answer_breaks_off(start: Start, model: ModelStub) -> None:
+    model.script(intent(), answer("smile ", chunk("\\ud83d"), End.CLOSE))
+    async with start(**impatient(model)) as service:
+        frames = await service.chat("hi")
+        kept = await row(service, frames[0].data["session_id"])
+
+    assert (frames[-1].event, frames[-1].data["kind"]) == ("error", "model_stream_broken")
+    assert kept["assistant_message"] == text(frames) == "smile �"
 
 
 # Which model, and what it cost

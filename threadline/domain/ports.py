@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from threadline.domain.events import Event, EventType
-from threadline.domain.records import Run, RunStatus, Thread, Turn
+from threadline.domain.records import Run, RunStatus, Thread, Turn, TurnSummary
 
 
 class Threads(Protocol):
@@ -52,7 +52,9 @@ class Turns(Protocol):
 
     async def get(self, session_id: str, turn_id: str) -> Turn | None: ...
 
-    async def count(self, session_ids: Sequence[str]) -> dict[str, int]: ...
+    async def summary(self, session_ids: Sequence[str]) -> dict[str, TurnSummary]:
+        """Of each session that has turns: how many, and how the last one ended."""
+        ...
 
 
 class Archive(Protocol):

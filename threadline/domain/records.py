@@ -63,3 +63,11 @@ class Turn:
     created_at: datetime
     extra_metadata: dict[str, Any]
     id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSummary:
+    """A session's turns at a glance; `last` is the status the last one ended with, as readers were told it."""
+
+    turns: int
+    last: str

@@ -136,7 +136,8 @@ def _brief(snapshot: StateSnapshot, *, nodes: tuple[str, ...]) -> dict[str, Any]
         "parent_id": _parent(snapshot),
         "step": metadata.get("step"),
         "source": metadata.get("source"),
-        "nodes": [node for node in nodes if node != "__start__"],
+        # Only a step of the graph runs nodes; an input, a fork or an edited state does not.
+        "nodes": [node for node in nodes if node != "__start__"] if metadata.get("source") == "loop" else [],
         "next": list(snapshot.next),
         "created_at": snapshot.created_at,
         "run_id": metadata.get("run_id"),

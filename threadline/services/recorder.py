@@ -102,9 +102,10 @@ class Recorder:
         brief = self._metadata.get(place)
         if brief is None:
             brief = self._metadata[place] = {key: jsonable(metadata.get(key)) for key in _MESSAGE_METADATA}
+        said = delta(message)
         before = self._streamed.pop(message.id, "") if is_delta(message) else ""
-        self._streamed[message.id] = before + text_of(message)  # and is thereby the last one
-        return self.write("messages", {"message": delta(message), "metadata": brief}, ns=ns)
+        self._streamed[message.id] = before + text_of(said)  # and is thereby the last one
+        return self.write("messages", {"message": said, "metadata": brief}, ns=ns)
 
     def _task_start(self, ns: tuple[str, ...], data: Mapping[str, Any]) -> Event:
         task = self._tasks[data["id"]] = _Task(data["name"], self._steps.get(ns, 0) + 1, ns, self.clock())

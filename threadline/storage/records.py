@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from threadline.domain.events import Event
-from threadline.domain.records import Run, RunStatus, Thread, Turn
+from threadline.domain.records import Run, RunStatus, Thread, Turn, TurnSummary
 from threadline.storage.database import Database
 from threadline.storage.tables import chat_history, run_logs, runs, threads, turn_id_of
 
@@ -131,14 +131,17 @@ class SqlTurns:
             row = (await connection.execute(query)).mappings().first()
         return Turn(**row) if row else None
 
-    async def count(self, session_ids: Sequence[str]) -> dict[str, int]:
-        query = (
-            select(chat_history.c.session_id, func.count())
+    async def summary(self, session_ids: Sequence[str]) -> dict[str, TurnSummary]:
+        last = (
+            select(chat_history.c.session_id, func.count().label("turns"), func.max(chat_history.c.id).label("id"))
             .where(chat_history.c.session_id.in_(session_ids))
             .group_by(chat_history.c.session_id)
+            .subquery()
         )
+        status = func.json_extract(chat_history.c.extra_metadata, "$.status")
+        query = select(last.c.session_id, last.c.turns, status).join(chat_history, chat_history.c.id == last.c.id)
         async with self._database.reader.connect() as connection:
-            return {row[0]: row[1] for row in await connection.execute(query)}
+            return {row[0]: TurnSummary(row[1], row[2]) for row in await connection.execute(query)}
 
 
 class SqlArchive:
