@@ -419,7 +419,13 @@ def test_a_second_ctrl_c_leaves(service: Service) -> None:
 
 
 def test_sessions_are_a_table(service: Service, run: Run) -> None:
-    item = {"session_id": SESSION, "updated_at": "2026-11-22T10:11:12.5+00:00", "turns": 3, "live": True}
+    item = {
+        "session_id": SESSION,
+        "updated_at": "2026-11-22T10:11:12.5+00:00",
+        "turns": 3,
+        "status": "idle",
+        "live": True,
+    }
     service.answers["GET", "/sessions"] = {
         "items": [{**item, "title": "서울 날씨\x1b[2J"}, {**item, "live": False, "title": None}],
         "next": SESSION,
@@ -427,9 +433,9 @@ def test_sessions_are_a_table(service: Service, run: Run) -> None:
     code, out, _ = run("sessions", "--limit", "2", "--url", service.url)
     assert code == 0
     assert out.splitlines() == [
-        "SESSION                               UPDATED              TURNS  LIVE  TITLE",
-        f"{SESSION}  2026-11-22 10:11:12  3      live  서울 날씨[2J",
-        f"{SESSION}  2026-11-22 10:11:12  3      -",
+        "SESSION                               UPDATED              TURNS  STATUS  LIVE  TITLE",
+        f"{SESSION}  2026-11-22 10:11:12  3      idle    live  서울 날씨[2J",
+        f"{SESSION}  2026-11-22 10:11:12  3      idle    -",
         "More: --limit 4",
     ]
     assert service.requests[0][1] == "/sessions?limit=2"

@@ -133,11 +133,11 @@ def sessions(
     if not answer["items"]:
         print("No sessions yet.")
         return
-    table = [("SESSION", "UPDATED", "TURNS", "LIVE", "TITLE")]
+    table = [("SESSION", "UPDATED", "TURNS", "STATUS", "LIVE", "TITLE")]
     for item in answer["items"]:
         live = "live" if item["live"] else "-"
         updated = item["updated_at"][:19].replace("T", " ")
-        table.append((item["session_id"], updated, str(item["turns"]), live, item["title"] or ""))
+        table.append((item["session_id"], updated, str(item["turns"]), item["status"], live, item["title"] or ""))
     for line in rows(table):
         print(line)
     if answer["next"]:
