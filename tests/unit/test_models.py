@@ -86,7 +86,7 @@ async def fault(chat: BaseChatModel, **options: Any) -> tuple[ModelFault, str]:
 
 async def until(condition: Any, *, within: float = 5) -> None:
     async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110 - what it waits for has no event
+        while not condition():
             await asyncio.sleep(0.005)
 
 
