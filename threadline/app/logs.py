@@ -33,3 +33,5 @@ def configure(*, level: str, format: Literal["auto", "console", "json"]) -> None
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # A reader that left is no news, yet asyncio warns of every write to it.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
