@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from graph.state import State, open_calls
+from graph.state import MAX_ROUNDS, State, open_calls, rounds
 
 
 def after_analysis(state: State) -> Literal["execute_tools", "respond"]:
@@ -13,4 +13,5 @@ def after_analysis(state: State) -> Literal["execute_tools", "respond"]:
 
 def after_tools(state: State) -> Literal["analyze_intent", "respond"]:
     intent = state.get("intent")
-    return "analyze_intent" if intent and intent["needs_more"] else "respond"
+    more = intent is not None and intent["needs_more"] and rounds(state["messages"]) < MAX_ROUNDS
+    return "analyze_intent" if more else "respond"

@@ -8,6 +8,9 @@ from typing import Annotated, TypedDict
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall
 from langgraph.graph.message import add_messages
 
+MAX_ROUNDS = 8
+"""How often one turn may go through the tools."""
+
 
 class Understanding(TypedDict):
     """`kind` is one of `graph.intent.Kind`, `confidence` is 0 to 1, `language` an ISO 639-1 code."""
@@ -36,6 +39,11 @@ def this_turn(messages: Sequence[AnyMessage]) -> Sequence[AnyMessage]:
 def calls_made(messages: Sequence[AnyMessage]) -> list[ToolCall]:
     """Every tool call asked for since the last human message."""
     return [call for message in this_turn(messages) if isinstance(message, AIMessage) for call in message.tool_calls]
+
+
+def rounds(messages: Sequence[AnyMessage]) -> int:
+    """How often this turn has gone through the tools."""
+    return sum(isinstance(message, AIMessage) and bool(message.tool_calls) for message in this_turn(messages))
 
 
 def open_calls(messages: Sequence[AnyMessage]) -> list[ToolCall]:

@@ -20,6 +20,7 @@ from api.context import Context
 from threadline.app.server import Server, create_app, listen
 from threadline.app.settings import Settings
 from threadline.app.wiring import open_services
+from threadline.storage.embedded import end_orphans
 
 ROOT = Path(__file__).parents[1]
 
@@ -167,6 +168,7 @@ async def process(data_dir: Path, *options: str, **environment: str) -> AsyncIte
         if child.returncode is None:
             child.kill()
             await child.wait()
+        await end_orphans(data_dir / "redis")
 
 
 CLEAN = {

@@ -14,10 +14,7 @@ from pydantic import ValidationError
 from graph.intent import Intent, response_format
 from graph.prompts import Prompt
 from graph.request import Ask, fitting
-from graph.state import State, Update, calls_made, this_turn
-
-MAX_STEPS = 8
-"""How often one turn may go through the tools."""
+from graph.state import State, Update, calls_made
 
 UNKNOWN = Intent(kind="unknown", confidence=0, language="en")
 _THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
@@ -78,10 +75,8 @@ def _parsed(text: str) -> Intent:
 
 
 def _new_calls(intent: Intent, messages: Sequence[AnyMessage]) -> list[ToolCall]:
-    """The calls to make: none that this turn has made already, none at all once it has gone through the tools often."""
+    """The calls to make: none that this turn has made already."""
     made = calls_made(messages)
-    if sum(isinstance(m, AIMessage) and bool(m.tool_calls) for m in this_turn(messages)) >= MAX_STEPS:
-        return []
     seen = [(call["name"], call["args"]) for call in made]
     calls: list[ToolCall] = []
     for planned in intent.tool_calls:

@@ -113,6 +113,7 @@ async def langgraph_dev(project: Path, **environment: str) -> AsyncIterator[Lang
                 "HOME": str(home),
                 "LANGSMITH_TRACING": "false",
                 "LANGGRAPH_CLI_NO_ANALYTICS": "1",
+                "LANGGRAPH_NO_VERSION_CHECK": "true",  # it would ask a package index
                 **environment,
             },
             stdin=asyncio.subprocess.DEVNULL,

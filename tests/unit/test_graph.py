@@ -13,8 +13,10 @@ from pydantic import ValidationError
 from graph import prompts, routes
 from graph.build import build
 from graph.intent import Intent, response_format
-from graph.nodes.analyze_intent import MAX_STEPS, _new_calls, _parsed, describe
-from graph.state import State
+from graph.nodes.analyze_intent import _new_calls, _parsed, describe
+from graph.request import ask
+from graph.state import MAX_ROUNDS, State
+from threadline.services.models.offline import OfflineModel
 
 CALL = {"name": "calculator", "args": {"expression": "1+1"}, "id": "call_1", "type": "tool_call"}
 ASKED = AIMessage("", tool_calls=[CALL])
@@ -135,16 +137,37 @@ def test_every_call_has_an_id_of_its_own() -> None:
 def test_a_turn_goes_through_the_tools_so_often_and_no_more() -> None:
     steps = [
         message
-        for step in range(MAX_STEPS)
+        for step in range(MAX_ROUNDS)
         for message in (
             AIMessage("", tool_calls=[{**CALL, "id": f"call_{step}", "args": {"expression": str(step)}}]),
             ToolMessage("0", tool_call_id=f"call_{step}"),
         )
     ]
 
-    assert _new_calls(planned("new"), [HumanMessage("hi"), *steps[:-2]])
-    assert _new_calls(planned("new"), [HumanMessage("hi"), *steps]) == []
-    assert _new_calls(planned("new"), [HumanMessage("hi"), *steps, HumanMessage("and now?")])
+    intent = {"kind": "tool", "confidence": 1.0, "language": "en", "needs_more": True}
+
+    def after(messages: list[AnyMessage]) -> str:
+        return routes.after_tools({"messages": messages, "intent": intent})
+
+    assert after([HumanMessage("hi"), *steps[:-2]]) == "analyze_intent"
+    assert after([HumanMessage("hi"), *steps]) == "respond"
+    assert after([HumanMessage("hi"), *steps, HumanMessage("and now?"), *steps[:2]]) == "analyze_intent"
+
+
+# Requests
+
+
+@pytest.mark.parametrize("name_tools", [False, True])
+async def test_the_offline_model_answers_although_tools_are_named(name_tools: bool) -> None:
+    call = {**CALL, "args": {"expression": "6*7"}}
+    told = ToolMessage('{"expression": "6*7", "result": "42", "unit": null}', name="calculator", tool_call_id="call_1")
+    asked = [HumanMessage("What is 6*7?"), AIMessage("", tool_calls=[call]), told]
+
+    for messages in (asked, [*asked, AIMessage("42"), HumanMessage("What is 8*8?")]):
+        reply = await ask(messages, model=OfflineModel(), specs=SPECS, name_tools=name_tools)
+
+        assert reply.text
+        assert reply.tool_calls == []
 
 
 # Prompts

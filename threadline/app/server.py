@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ipaddress
 import signal
 import socket
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from api import chat, ops, page, problems, runs, sessions
 from api.context import Context
 from api.gate import Gate
 from threadline import __version__
+from threadline.app.client import is_loopback
 from threadline.app.logs import configure
 from threadline.app.settings import Settings
 from threadline.app.wiring import open_services
@@ -128,18 +128,9 @@ def _shown_address(listener: socket.socket) -> str:
 
 
 def _check_exposure(settings: Settings) -> None:
-    if settings.api_keys or settings.insecure or _is_loopback(settings.host):
+    if settings.api_keys or settings.insecure or is_loopback(settings.host):
         return
     raise Denied(
         f"Without THREADLINE_API_KEYS anybody who reaches {settings.host} could use this service. "
         "Set keys, or say --insecure if that is what you want."
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

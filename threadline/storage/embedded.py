@@ -118,14 +118,14 @@ async def _start_or_replace(binaries: Binaries, *, folder: Path, socket: Path, l
     except _StartFailed as failure:
         reason = str(failure)
     aside = _set_aside(folder)
+    log.warning("redis_data_set_aside", moved_to=aside.name, reason=reason)
     try:
-        server = await _start(binaries, folder=folder, socket=socket, log_file=log_file)
+        return await _start(binaries, folder=folder, socket=socket, log_file=log_file)
     except _StartFailed as failure:
         # It was not the data. Nothing may get lost over a full disk or a missing library.
         _put_back(aside, folder)
+        log.warning("redis_data_put_back")
         raise Unavailable(f"The embedded Redis did not start. Its log says:\n{failure}") from failure
-    log.warning("redis_damaged", moved_to=aside.name, reason=reason)
-    return server
 
 
 def _data_folder(data_dir: Path) -> Path:
@@ -154,10 +154,10 @@ async def _start(binaries: Binaries, *, folder: Path, socket: Path, log_file: Pa
     try:
         await _wait_until_ready(server)
         await _smoke_test(server)
+        log.info("redis_started", pid=process.pid)
     except BaseException:
         await _stop(process)
         raise
-    log.info("redis_started", pid=process.pid)
     return server
 
 
