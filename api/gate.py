@@ -39,7 +39,7 @@ class Gate:
             return
         headers = Headers(scope=scope)
         if int(headers.get("content-length") or 0) > self._max_body_bytes:
-            refusal = problem(413, self._too_large(), kind="limited")
+            refusal = problem(413, self._too_large(), kind="invalid")
             await refusal(scope, receive, send)
             return
         state = scope.setdefault("state", {})
@@ -50,11 +50,17 @@ class Gate:
         try:
             if guarded or _shown(headers):
                 state["caller"] = self._keys.caller(_shown(headers))
-            if guarded and self._rate_limit is not None:
-                allowance = (await self._rate_limit.take(state["caller"])).headers()
         except ThreadlineError as error:
             if guarded:
                 await of_error(error)(scope, receive, send)
+                return
+        if guarded and self._rate_limit is not None:
+            taken = await self._rate_limit.take(state["caller"])
+            allowance = taken.headers()
+            if not taken.allowed:
+                told = {**allowance, "Retry-After": str(taken.reset)}
+                words = f"Too many requests: {taken.limit} in {taken.window} seconds are allowed."
+                await problem(429, words, kind="limited", headers=told)(scope, receive, send)
                 return
         state["known"] = self._keys.required is False or state["caller"] is not LOCAL
 

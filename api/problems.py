@@ -53,8 +53,6 @@ def of_error(error: ThreadlineError) -> JSONResponse:
     headers = {}
     if isinstance(error, Denied):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, Limited) and error.retry_after is not None:
-        headers["Retry-After"] = str(int(error.retry_after))
     return problem(status, error.message, kind=error.kind, headers=headers)
 
 

@@ -304,8 +304,12 @@ CLEAN = {
     **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ},
     "PYTHONPATH": str(ROOT),
     "THREADLINE_LOG_LEVEL": "warning",
+    "THREADLINE_WEATHER_URL": "http://127.0.0.1:9",
+    "THREADLINE_GEOCODING_URL": "http://127.0.0.1:9",
+    "THREADLINE_WIKIPEDIA_URL": "http://127.0.0.1:9",
+    "THREADLINE_SEARCH_PROVIDERS": "wikipedia",
 }
-"""Nothing of whoever runs this reaches the service: no key, no address."""
+"""Nothing of whoever runs this reaches the service, no key and no address, and nothing leaves this machine."""
 
 
 # Figures and words

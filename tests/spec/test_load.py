@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ import pytest
 from tests.service import CLEAN, ROOT, Client, Frame, settings
 from tests.stubs.model_server import ModelStub
 from threadline.app.logs import configure
-from threadline.app.server import serve
+from threadline.app.server import listen, serve
 
 LIMIT = 0.05
 """Seconds one callback may hold up the event loop, and every other chat with it."""
@@ -50,18 +51,37 @@ async def test_a_hundred_chats_at_once_each_get_their_own_answer(service: Client
         assert str(number * 6) in second
 
 
+async def test_no_frame_waits_until_the_one_before_it_is_acknowledged() -> None:
+    no_delay: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        no_delay.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    with listen("127.0.0.1", 0) as listener:
+        async with await asyncio.start_server(accepted, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await no_delay, "TCP_NODELAY is off"
+            writer.close()
+
+
 async def test_the_load_generator_tells_what_a_turn_costs_and_cleans_up_after_itself(tmp_path: Path) -> None:
     command = (sys.executable, "bench/load.py", "--clients", "2", "--turns", "3", "--tokens", "10", "--json")
     environment = {**CLEAN, "TMPDIR": str(tmp_path)}
     load = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(60):
-        output, _ = await load.communicate()
+    try:
+        async with asyncio.timeout(60):
+            output, _ = await load.communicate()
+    finally:
+        if load.returncode is None:
+            load.send_signal(signal.SIGINT)  # which ends its children too
+            await load.wait()
 
     report = json.loads(output)
     assert load.returncode == 0
     assert (report["turns"], report["errors"]) == (6, {})
     assert report["events_per_second"] > report["turns_per_second"] > 0
-    assert 0 < report["first_event_ms"]["p50"] < report["first_token_ms"]["p50"] < report["turn_ms"]["p50"]
+    assert 0 < report["first_event_ms"]["p50"] <= report["first_token_ms"]["p50"] <= report["turn_ms"]["p50"]
     assert report["service_to_bare"] > 1
     assert not any(tmp_path.iterdir())
     assert not [process for process in psutil.process_iter() if str(tmp_path) in " ".join(told(process))]
@@ -93,6 +113,15 @@ async def test_no_chat_holds_up_the_loop(kind: str, tmp_path: Path, model: Model
 
     async with watched(tmp_path, **values) as (client, holds), asyncio.timeout(60):
         await asyncio.gather(*(converse(client, questions) for _ in range(50)))
+
+    assert not holds, "\n".join(described(hold) for hold in holds)
+
+
+@on_linux
+async def test_an_answer_that_comes_all_at_once_does_not_hold_up_the_loop(tmp_path: Path, model: ModelStub) -> None:
+    model.tokens = 1000
+    async with watched(tmp_path, openai_base_url=model.url, model="stub") as (client, holds):
+        await asyncio.gather(*(converse(client, ["hi"]) for _ in range(3)))
 
     assert not holds, "\n".join(described(hold) for hold in holds)
 

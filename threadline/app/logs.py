@@ -12,9 +12,10 @@ import structlog
 def configure(*, level: str, format: Literal["auto", "console", "json"]) -> None:
     """Log to standard error from `level` up; `auto` looks whether that is a terminal."""
     console = format == "console" or (format == "auto" and sys.stderr.isatty())
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
-    )
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if console:
+        # Plain tracebacks: the rich ones print local variables, and with them what people said.
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

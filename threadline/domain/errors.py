@@ -45,14 +45,8 @@ class Conflict(ThreadlineError):
 
 
 class Limited(ThreadlineError):
-    """`retry_after` is in seconds, or None where waiting does not help."""
-
     kind = "limited"
     retryable = True
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class Unavailable(ThreadlineError):

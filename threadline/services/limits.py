@@ -12,7 +12,7 @@ from limits.aio.storage import MemoryStorage, Storage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
-from threadline.domain.errors import Invalid, Limited
+from threadline.domain.errors import Invalid
 from threadline.domain.records import Caller
 
 log = structlog.get_logger(__name__)
@@ -21,8 +21,9 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Allowance:
     """What is left of a caller's window: `limit` requests in `window` seconds, `remaining` now, the next freed in
-    `reset` seconds."""
+    `reset` seconds. `allowed` says whether this one was among them."""
 
+    allowed: bool
     limit: int
     window: int
     remaining: int
@@ -45,7 +46,7 @@ class RateLimit:
         self._own = MovingWindowRateLimiter(MemoryStorage())
 
     async def take(self, caller: Caller) -> Allowance:
-        """Count one request. Raises Limited when the caller has none left."""
+        """Count one request, if the caller has one left."""
         try:
             return await self._take(self._shared, caller)
         except StorageError:
@@ -56,9 +57,7 @@ class RateLimit:
         allowed = await limiter.hit(self._rule, caller.id)
         stats = await limiter.get_window_stats(self._rule, caller.id)
         reset = max(1, math.ceil(stats.reset_time - time.time()))
-        if not allowed:
-            raise Limited(f"Too many requests: {self._rule} are allowed.", retry_after=reset)
-        return Allowance(self._rule.amount, self._rule.get_expiry(), stats.remaining, reset)
+        return Allowance(allowed, self._rule.amount, self._rule.get_expiry(), stats.remaining, reset)
 
 
 def parse_rule(rule: str) -> RateLimitItem:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from redis.exceptions import RedisError
@@ -50,10 +50,15 @@ class Breaker:
         async with self._slots:
             if not self._admits():
                 return None
+            # In a task of its own: redis-py loses a cancellation that comes at the wrong moment, and with it the stop
+            # of a run. Here the caller is cancelled at once and the command ends by itself, its connection unharmed.
+            task = asyncio.ensure_future(work())
+            deadline = asyncio.get_running_loop().call_later(self._timeout, task.cancel)
+            task.add_done_callback(lambda task: _settled(task, deadline))
+            await asyncio.wait({task})
             try:
-                async with asyncio.timeout(self._timeout):
-                    result = await work()
-            except (RedisError, OSError, TimeoutError) as exc:
+                result = task.result()
+            except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as exc:
                 self._failed(exc)
                 return None
             self._succeeded()
@@ -69,7 +74,7 @@ class Breaker:
         self._retry_at = now + self._pause
         return True
 
-    def _failed(self, exc: Exception) -> None:
+    def _failed(self, exc: BaseException) -> None:
         if self.closed:
             log.warning("store.away", store=self._name, error=type(exc).__name__)
         self._retry_at = self._clock() + self._pause
@@ -78,3 +83,10 @@ class Breaker:
         if not self.closed:
             log.info("store.back", store=self._name)
         self._retry_at = None
+
+
+def _settled(task: asyncio.Future[Any], deadline: asyncio.TimerHandle) -> None:
+    """The call has ended. Its error, if nobody waits for it any more, is not worth a warning."""
+    deadline.cancel()
+    if not task.cancelled():
+        task.exception()

@@ -22,6 +22,7 @@ from threadline.services.models.faults import THROWN, fault_of
 from threadline.services.models.prices import price
 
 _CONNECT_TIMEOUT = 10.0
+_BURST = 16  # chunks read in one go where a server sends all at once; then it is the other chats' turn
 
 
 class ModelServer:
@@ -125,7 +126,7 @@ class ModelServer:
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         subject = f"The model {model}"
         ending = Ending(subject)
-        begun = False
+        begun, read = False, 0
         try:
             answer = self._chat(model)._astream(messages, stop=stop, **options)
             async with aclosing(cast("AsyncGenerator[ChatGenerationChunk, None]", answer)) as chunks:
@@ -133,6 +134,9 @@ class ModelServer:
                     if visible := ending.take(chunk):
                         begun = True
                         yield visible
+                    read += 1
+                    if read % _BURST == 0:
+                        await asyncio.sleep(0)
         except THROWN as error:
             raise fault_of(error, subject=subject, begun=begun) from error
         ending.check()
