@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -70,6 +71,7 @@ class Service:
 
 def main() -> None:
     options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it ends its children then too
     try:
         if options.bare:
             print(json.dumps(asyncio.run(bare(options))))

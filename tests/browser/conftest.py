@@ -1,7 +1,7 @@
 """A real Chromium, and the services the page is tried against.
 
-Without `THREADLINE_TEST_URL` the page's specs run against the stub of the API; with it, against the service at that
-address. Tests of what only a script can bring about (a broken model, hostile text) always use the stub.
+The page's specs run against the real service. Tests of what only a script can bring about (a broken model, hostile
+text) use a stub of the API.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.async_api import Browser, Error, Page, async_playwright
 
+from tests.service import process
 from tests.stubs.chat_service import create_service
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -71,11 +72,19 @@ def stub_url(serve: Callable[[FastAPI], str]) -> str:
     return serve(create_service())
 
 
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def real_service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The service as `threadline up` starts it, with the offline model, in a process of its own."""
+    # Its tokens come one after the other, as a real model's do.
+    async with process(tmp_path_factory.mktemp("page") / "data", THREADLINE_OFFLINE_DELAY="0.02") as (service, _):
+        yield service.url
+
+
 @pytest.fixture
 def base_url(request: pytest.FixtureRequest) -> str:
-    """The service under test. Override this fixture, or set the variable, to try the page against the real one."""
+    """The service under test: the real one, unless the variable names another."""
     given = os.environ.get("THREADLINE_TEST_URL")
-    return given.rstrip("/") if given else str(request.getfixturevalue("stub_url"))
+    return given.rstrip("/") if given else str(request.getfixturevalue("real_service"))
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")

@@ -74,7 +74,7 @@ async def test_the_load_generator_tells_what_a_turn_costs_and_cleans_up_after_it
             output, _ = await load.communicate()
     finally:
         if load.returncode is None:
-            load.send_signal(signal.SIGINT)  # which ends its children too
+            load.terminate()  # it ends its children too
             await load.wait()
 
     report = json.loads(output)
