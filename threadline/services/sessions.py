@@ -33,7 +33,7 @@ class Sessions:
                 document = await self._rebuilt(thread)
                 await self._live.open(document)
         except Unavailable:
-            log.warning("live_sessions_away")
+            log.debug("live_sessions_away")
             document = await self._rebuilt(thread)
         return document
 
@@ -47,7 +47,7 @@ class Sessions:
                 return
             await self._append(run.thread_id, question)
         except Unavailable:
-            log.warning("live_sessions_away")
+            log.debug("live_sessions_away")
 
     async def note(self, thread_id: str, event: Event) -> None:
         """Say in the document's context which tool is at work."""
@@ -59,7 +59,7 @@ class Sessions:
         try:
             await self._live.note(thread_id, context)
         except Unavailable:
-            log.warning("live_sessions_away")
+            log.debug("live_sessions_away")
 
     async def complete(self, turn: Turn, last_node: str | None) -> None:
         """A run has ended and is in the history: its answer joins the document."""
@@ -69,7 +69,7 @@ class Sessions:
                 await self._append(turn.session_id, answer)
             await self._live.note(turn.session_id, {"current_tool": None, "last_action": last_node})
         except Unavailable:
-            log.warning("live_sessions_away")
+            log.debug("live_sessions_away")
 
     async def live(self, thread_ids: list[str]) -> set[str]:
         try:

@@ -28,7 +28,7 @@ class Breaker:
         self,
         name: str,
         *,
-        timeout: float = 0.25,
+        timeout: float = 0.5,
         pause: float = 3.0,
         slots: int = 32,
         clock: Callable[[], float] = time.monotonic,
