@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import orjson
@@ -17,10 +20,13 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
+import threadline
 from threadline.domain.errors import Invalid
 from threadline.services.graphs import Graph, OpenGraph
 
 DEFAULT = "agent"
+SHARED_NAMES = ("api", "graph", "tools")
+"""Our top-level packages whose names a project is likely to use as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +54,32 @@ def load_project(config: Path) -> Project:
     if not isinstance(named, dict) or not named:
         raise Invalid(f'{config} names no graphs: it needs "graphs": {{"name": "./file.py:object"}}.')
     root = config.resolve().parent
+    _make_way(root)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     return Project(root, {graph_id: _load(graph_id, entry, root) for graph_id, entry in named.items()})
+
+
+class _ProjectFirst(MetaPathFinder):
+    """Finds a project's `api`, `graph` and `tools` before ours, also as folders without an `__init__.py`, which the
+    usual search would pass over for any package of that name."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return PathFinder.find_spec(fullname, [self._root]) if fullname in SHARED_NAMES else None
+
+
+def _make_way(root: Path) -> None:
+    """Let somebody else's project have its own modules of our names. Our `api` is imported by now and stays bound."""
+    if Path(threadline.__file__).is_relative_to(root):
+        return
+    sys.meta_path.insert(0, _ProjectFirst(root))
+    for name in [name for name in sys.modules if name.partition(".")[0] in SHARED_NAMES]:
+        del sys.modules[name]
 
 
 def opener(exported: Any, saver: BaseCheckpointSaver[Any]) -> OpenGraph:
