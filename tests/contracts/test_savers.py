@@ -175,10 +175,12 @@ async def test_the_file_opens_with_the_stock_saver(saver: TieredSaver, database:
 
 
 async def test_every_commit_is_synced_and_deletions_are_overwritten(tiered: Bench) -> None:
-    connection = tiered.saver._history.conn
     for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("secure_delete", 1), ("busy_timeout", 5000)):
-        async with connection.execute(f"PRAGMA {pragma}") as cursor:
-            assert await cursor.fetchone() == (value,), pragma
+
+        def asked(connection: sqlite3.Connection, pragma: str = pragma) -> Any:
+            return connection.execute(f"PRAGMA {pragma}").fetchone()
+
+        assert await tiered.saver._history._writer.change(asked) == (value,), pragma
 
 
 async def test_synchronous_calls_work_from_other_threads_only(saver: TieredSaver) -> None:

@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from threadline.storage import keys
-from threadline.storage.history import Row
+from threadline.storage.rows import Row
 from threadline.storage.serde import seal, strict_serializer, unseal
 
 CONNECTIONS = 64
