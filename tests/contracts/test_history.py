@@ -375,3 +375,47 @@ def test_metadata_is_as_the_stock_saver_writes_it() -> None:
     config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}, "metadata": {"who": "나\x00"}}
     row = Row.write(config, empty_checkpoint(), {"step": 1}, strict_serializer())
     assert row.metadata == json.dumps({"step": 1, "who": "나"}, ensure_ascii=False).encode()
+
+
+# Conversations kept rebuilt
+
+
+async def test_a_history_is_the_same_from_the_cache_and_from_the_file(history: History) -> None:
+    graph, config = conversation(history), thread()
+    for turn in range(12):
+        await graph.ainvoke(said(str(turn)), config, durability="sync")
+        state = await graph.aget_state(config)
+        assert [message.content for message in state.values["talk"]][::2] == [str(n) for n in range(turn + 1)]
+    newest = {"configurable": state.config["configurable"]}
+    cached = await history.aget_delta_channel_history(config=newest, channels=["talk"])
+    assert await history.aget_delta_channel_history(config=newest, channels=["talk"]) == cached
+    history._cache.clear()
+    assert await history.aget_delta_channel_history(config=newest, channels=["talk"]) == cached
+
+
+async def test_what_a_reader_does_to_its_lists_reaches_nobody(history: History) -> None:
+    graph, config = conversation(history), thread()
+    for turn in range(9):
+        await graph.ainvoke(said(str(turn)), config, durability="sync")
+    newest = (await graph.aget_state(config)).config
+    for _ in range(3):
+        found = await history.aget_delta_channel_history(config=newest, channels=["talk"])
+        found["talk"]["writes"].clear()
+        seed: Any = found["talk"].get("seed")
+        (seed.value if hasattr(seed, "value") else seed).clear()
+        assert len((await graph.aget_state(config)).values["talk"]) == 18
+
+
+async def test_kept_conversations_are_bounded_in_bytes(database: str) -> None:
+    async with open_history(database, cache=30_000) as history:
+        graph = conversation(history)
+        configs = [thread() for _ in range(10)]
+        for text in ("x" * 1000, "y" * 1000, "z" * 1000):
+            for config in configs:
+                await graph.ainvoke(said(text), config, durability="sync")
+        for config in configs:
+            assert len((await graph.aget_state(config)).values["talk"]) == 6
+        assert 0 < history._cache._held <= 30_000
+        assert 0 < len(history._cache._known) < 10
+        await history.adelete_thread(configs[0]["configurable"]["thread_id"])
+        assert history._cache._held == 0

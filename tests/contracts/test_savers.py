@@ -30,7 +30,7 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.message import add_messages
+from langgraph.graph.message import _messages_delta_reducer, add_messages
 from langgraph.types import Command, interrupt
 from redis.asyncio import Redis
 
@@ -102,6 +102,7 @@ class State(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
     trail: Annotated[list[str], operator.add]
     notes: Annotated[list[str], DeltaChannel(extend, snapshot_frequency=3)]
+    talk: Annotated[list[AnyMessage], DeltaChannel(_messages_delta_reducer, snapshot_frequency=7)]
     value: Any
 
 
@@ -114,7 +115,8 @@ def conversation(saver: BaseCheckpointSaver[Any] | None, **nodes: Any) -> Any:
     def speak(state: State) -> dict[str, Any]:
         heard = state["messages"][-1].content
         answer = AIMessage(f"heard {heard}", id=f"ai-{len(state['messages'])}")
-        return {"trail": ["speak"], "notes": [f"on {heard}"], "messages": [answer]}
+        talk = [HumanMessage(heard, id=f"heard-{len(state.get('talk', []))}"), answer.model_copy()]
+        return {"trail": ["speak"], "notes": [f"on {heard}"], "messages": [answer], "talk": talk}
 
     graph = StateGraph(State)
     graph.add_node("think", nodes.get("think", think))

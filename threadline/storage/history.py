@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ from langgraph.checkpoint.sqlite.utils import search_where
 
 from threadline.domain.errors import Invalid
 from threadline.storage import deltas, retention
+from threadline.storage.delta_cache import DeltaCache
 from threadline.storage.readers import Readers
 from threadline.storage.rows import Row, is_special, pending_writes, write_rows
 from threadline.storage.serde import strict_serializer
@@ -35,6 +36,8 @@ PAGE = 100
 """Checkpoints read at once while listing, at most."""
 PAGE_BYTES = 8 * 2**20
 """Bytes of checkpoints after which a page ends."""
+
+CACHE = 128 * 2**20
 
 ROW = f"SELECT {', '.join(COLUMNS['checkpoints'])} FROM checkpoints"
 WRITES = """SELECT task_id, channel, type, value, task_path, idx FROM writes
@@ -50,10 +53,11 @@ class Newest:
 
 
 @asynccontextmanager
-async def open_history(url: str, *, patience: float = BUSY_TIMEOUT) -> AsyncIterator[History]:
+async def open_history(url: str, *, patience: float = BUSY_TIMEOUT, cache: int = CACHE) -> AsyncIterator[History]:
     """Open the file of `sqlite:///path`, create what is missing; at the end write what is waiting and close it.
 
-    `patience` is how many seconds a put waits for another process to finish its own.
+    `patience` is how many seconds a put waits for another process to finish its own; `cache` is how many bytes the
+    conversations may take that are kept rebuilt.
     """
     path = path_of(url)
     async with AsyncExitStack() as stack:
@@ -62,7 +66,7 @@ async def open_history(url: str, *, patience: float = BUSY_TIMEOUT) -> AsyncIter
         await writer.open()
         readers = Readers(path)
         stack.push_async_callback(readers.aclose)
-        yield History(writer, readers, serde=strict_serializer())
+        yield History(writer, readers, DeltaCache(cache), serde=strict_serializer())
 
 
 class History(BaseCheckpointSaver[str]):
@@ -72,8 +76,9 @@ class History(BaseCheckpointSaver[str]):
     builds is done beside the event loop. Every fault is a typed error of its own call.
     """
 
-    def __init__(self, writer: Writer, readers: Readers, *, serde: SerializerProtocol) -> None:
+    def __init__(self, writer: Writer, readers: Readers, cache: DeltaCache, *, serde: SerializerProtocol) -> None:
         super().__init__(serde=serde)
+        self._cache = cache
         self._writer = writer
         self._readers = readers
 
@@ -91,7 +96,9 @@ class History(BaseCheckpointSaver[str]):
         return Row.write(config, checkpoint, metadata, self.serde)
 
     async def keep(self, row: Row) -> None:
+        self._cache.changed((row.thread_id, row.checkpoint_ns), row.checkpoint_id)
         await self._writer.insert("checkpoint", [row.values])
+        self._cache.changed((row.thread_id, row.checkpoint_ns), row.checkpoint_id)
 
     async def aput(
         self,
@@ -108,7 +115,10 @@ class History(BaseCheckpointSaver[str]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         rows = write_rows(config, writes, self.serde, task_id=task_id, path=task_path)
+        place, checkpoint_id = _place(config), str(config["configurable"]["checkpoint_id"])
+        self._cache.changed(place, checkpoint_id)
         await self._writer.insert("special write" if is_special(writes) else "write", rows)
+        self._cache.changed(place, checkpoint_id)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         place = _place(config)
@@ -173,18 +183,18 @@ class History(BaseCheckpointSaver[str]):
             limit = limit and limit - len(page)
 
     async def adelete_thread(self, thread_id: str) -> None:
-        await self._writer.change(lambda connection: retention.delete(connection, str(thread_id)), scrubs=True)
+        await self._change(lambda connection: retention.delete(connection, str(thread_id)), scrubs=True)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints whose metadata names one of these runs.
 
         Conflict if one that stays is not whole without them, as with a `DeltaChannel` between snapshots.
         """
-        await self._writer.change(lambda connection: retention.delete_runs(connection, run_ids), scrubs=True)
+        await self._change(lambda connection: retention.delete_runs(connection, run_ids), scrubs=True)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all of a thread under another id. Conflict if that one has a history already."""
-        await self._writer.change(lambda connection: retention.copy(connection, source_thread_id, target_thread_id))
+        await self._change(lambda connection: retention.copy(connection, source_thread_id, target_thread_id))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep each namespace's newest checkpoint ("keep_latest") or nothing ("delete").
@@ -203,7 +213,7 @@ class History(BaseCheckpointSaver[str]):
                     retention.keep_newest(connection, thread_id, self.serde)
 
         if ids:
-            await self._writer.change(prune, scrubs=True)
+            await self._change(prune, scrubs=True)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -215,9 +225,14 @@ class History(BaseCheckpointSaver[str]):
             row = _row(connection, *place, checkpoint_id)
             if row is None:
                 return {channel: {"writes": []} for channel in channels}
-            return deltas.read(connection, row, channels, self.serde)
+            return deltas.read(connection, row, channels, self.serde, self._cache)
 
         return await self._readers.ask(read)
+
+    async def _change(self, work: Callable[[sqlite3.Connection], None], *, scrubs: bool = False) -> None:
+        self._cache.clear()
+        await self._writer.change(work, scrubs=scrubs)
+        self._cache.clear()
 
     def _tuple(self, connection: sqlite3.Connection, row: Row) -> CheckpointTuple:
         place = (row.thread_id, row.checkpoint_ns, row.checkpoint_id)
