@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -96,9 +97,8 @@ class History(BaseCheckpointSaver[str]):
         return Row.write(config, checkpoint, metadata, self.serde)
 
     async def keep(self, row: Row) -> None:
-        self._cache.changed((row.thread_id, row.checkpoint_ns), row.checkpoint_id)
-        await self._writer.insert("checkpoint", [row.values])
-        self._cache.changed((row.thread_id, row.checkpoint_ns), row.checkpoint_id)
+        after = partial(self._cache.changed, (row.thread_id, row.checkpoint_ns), row.checkpoint_id)
+        await self._writer.insert("checkpoint", [row.values], after=after)
 
     async def aput(
         self,
@@ -115,10 +115,8 @@ class History(BaseCheckpointSaver[str]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         rows = write_rows(config, writes, self.serde, task_id=task_id, path=task_path)
-        place, checkpoint_id = _place(config), str(config["configurable"]["checkpoint_id"])
-        self._cache.changed(place, checkpoint_id)
-        await self._writer.insert("special write" if is_special(writes) else "write", rows)
-        self._cache.changed(place, checkpoint_id)
+        after = partial(self._cache.changed, _place(config), str(config["configurable"]["checkpoint_id"]))
+        await self._writer.insert("special write" if is_special(writes) else "write", rows, after=after)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         place = _place(config)

@@ -46,6 +46,7 @@ class Job:
     kind: str = ""
     rows: Sequence[tuple[Any, ...]] = ()
     size: int = 0
+    after: Callable[[], None] | None = None
     change: Work | None = None
     scrubs: bool = False
     result: Any = None
@@ -90,14 +91,19 @@ class Writer:
         self._connection.close()
         self._connection = None
 
-    async def insert(self, kind: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows of a kind in `INSERTS`. Waits for room if others have too much waiting."""
+    async def insert(
+        self, kind: str, rows: Sequence[tuple[Any, ...]], *, after: Callable[[], None] | None = None
+    ) -> None:
+        """Insert rows of a kind in `INSERTS`. Waits for room if others have too much waiting.
+
+        `after` is called once they are on disk or never will be, also if the caller was cancelled meanwhile.
+        """
         while self._held >= self._room:
             turn = self._loop.create_future()
             self._waiting.append(turn)
             await turn
         size = sum(len(value) for row in rows for value in row if isinstance(value, bytes))
-        await self._submit(Job(self._loop.create_future(), kind, rows, size))
+        await self._submit(Job(self._loop.create_future(), kind, rows, size, after))
 
     async def change(self, work: Callable[[sqlite3.Connection], T], *, scrubs: bool = False) -> T:
         """Do work in a transaction of its own. `scrubs`: nothing it deletes may stay in the write-ahead log."""
@@ -124,6 +130,8 @@ class Writer:
         """Tell everybody who waits, in the loop."""
         for job in jobs:
             self._held -= job.size
+            if job.after is not None:
+                job.after()
             if job.done.done():
                 continue  # cancelled; it is written nevertheless
             if job.error is None:
