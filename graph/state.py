@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Annotated, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall
-from langgraph.graph.message import add_messages
+
+from graph.conversation import Conversation
 
 MAX_ROUNDS = 8
 """How often one turn may go through the tools."""
@@ -22,7 +23,7 @@ class Understanding(TypedDict):
 
 
 class State(TypedDict, total=False):
-    messages: Annotated[list[AnyMessage], add_messages]
+    messages: Annotated[list[AnyMessage], Conversation()]
     intent: Understanding
 
 
@@ -32,8 +33,10 @@ class Update(State):
 
 def this_turn(messages: Sequence[AnyMessage]) -> Sequence[AnyMessage]:
     """The last human message and everything after it."""
-    starts = [index for index, message in enumerate(messages) if isinstance(message, HumanMessage)]
-    return messages[starts[-1] :] if starts else messages
+    for index in range(len(messages) - 1, -1, -1):
+        if isinstance(messages[index], HumanMessage):
+            return messages[index:]
+    return messages
 
 
 def calls_made(messages: Sequence[AnyMessage]) -> list[ToolCall]:

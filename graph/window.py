@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolMessage, trim_messages
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage, trim_messages
 
 from graph.state import this_turn
 
@@ -19,11 +19,21 @@ def window(messages: Sequence[AnyMessage], *, size: int) -> list[AnyMessage]:
 
     A tool's result is never parted from the call it answers.
     """
-    whole = list(_acceptable(messages))
+    whole = list(_acceptable(_end(messages, size=size)))
+    if len(whole) < size:
+        whole = list(_acceptable(messages))
     kept = trim_messages(
         whole, max_tokens=size, token_counter=len, strategy="last", start_on="human", allow_partial=False
     )
     return cast(list[AnyMessage], kept) or list(this_turn(whole))
+
+
+def _end(messages: Sequence[AnyMessage], *, size: int) -> Sequence[AnyMessage]:
+    """Whole turns from the end, twice as many messages as wanted: a long conversation is not gone through each time."""
+    start = min(len(messages) - 2 * size, len(messages) - len(this_turn(messages)))
+    while start > 0 and not isinstance(messages[start], HumanMessage):
+        start -= 1
+    return messages[max(start, 0) :]
 
 
 def compressed(messages: Sequence[AnyMessage]) -> list[AnyMessage]:

@@ -30,7 +30,7 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.message import add_messages
+from langgraph.graph.message import _messages_delta_reducer, add_messages
 from langgraph.types import Command, interrupt
 from redis.asyncio import Redis
 
@@ -102,6 +102,7 @@ class State(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
     trail: Annotated[list[str], operator.add]
     notes: Annotated[list[str], DeltaChannel(extend, snapshot_frequency=3)]
+    talk: Annotated[list[AnyMessage], DeltaChannel(_messages_delta_reducer, snapshot_frequency=7)]
     value: Any
 
 
@@ -114,7 +115,8 @@ def conversation(saver: BaseCheckpointSaver[Any] | None, **nodes: Any) -> Any:
     def speak(state: State) -> dict[str, Any]:
         heard = state["messages"][-1].content
         answer = AIMessage(f"heard {heard}", id=f"ai-{len(state['messages'])}")
-        return {"trail": ["speak"], "notes": [f"on {heard}"], "messages": [answer]}
+        talk = [HumanMessage(heard, id=f"heard-{len(state.get('talk', []))}"), answer.model_copy()]
+        return {"trail": ["speak"], "notes": [f"on {heard}"], "messages": [answer], "talk": talk}
 
     graph = StateGraph(State)
     graph.add_node("think", nodes.get("think", think))
@@ -175,10 +177,12 @@ async def test_the_file_opens_with_the_stock_saver(saver: TieredSaver, database:
 
 
 async def test_every_commit_is_synced_and_deletions_are_overwritten(tiered: Bench) -> None:
-    connection = tiered.saver._history.conn
     for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("secure_delete", 1), ("busy_timeout", 5000)):
-        async with connection.execute(f"PRAGMA {pragma}") as cursor:
-            assert await cursor.fetchone() == (value,), pragma
+
+        def asked(connection: sqlite3.Connection, pragma: str = pragma) -> Any:
+            return connection.execute(f"PRAGMA {pragma}").fetchone()
+
+        assert await tiered.saver._history._writer.change(asked) == (value,), pragma
 
 
 async def test_synchronous_calls_work_from_other_threads_only(saver: TieredSaver) -> None:

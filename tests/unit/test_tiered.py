@@ -13,7 +13,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from threadline.domain.errors import Invalid
+from threadline.domain.errors import Invalid, Unavailable
 from threadline.storage import open_saver
 from threadline.storage.breaker import Breaker
 from threadline.storage.keys import live_checkpoint
@@ -173,7 +173,7 @@ async def test_without_redis_there_is_no_live_tier(tmp_path: Path) -> None:
     async with open_saver(history=f"sqlite:///{tmp_path}/a/folder/history.sqlite", live=None) as saver:
         assert not saver.live_ok
         assert not await saver.check_live()
-    with pytest.raises(ValueError, match="no active connection"):
+    with pytest.raises(Unavailable, match="closed"):
         await saver.aget_tuple({"configurable": {"thread_id": "x"}})
 
 

@@ -1,83 +1,48 @@
-"""The history of every thread: LangGraph's own SQLite saver and schema, and the few questions asked beyond it."""
+"""The history of every thread: a checkpoint saver of its own on the schema of LangGraph's SQLite saver."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import random
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import aiosqlite
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
+    DeltaChannelHistory,
     PendingWrite,
-    get_checkpoint_metadata,
+    get_checkpoint_id,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-from langgraph.checkpoint.sqlite.utils import load_pending_writes
+from langgraph.checkpoint.sqlite.utils import search_where
 
-from threadline.domain.errors import Conflict, Invalid
+from threadline.domain.errors import Invalid
+from threadline.storage import deltas, retention
+from threadline.storage.delta_cache import DeltaCache
+from threadline.storage.readers import Readers
+from threadline.storage.rows import Row, is_special, pending_writes, write_rows
 from threadline.storage.serde import strict_serializer
+from threadline.storage.sqlite_file import BUSY_TIMEOUT, COLUMNS, path_of
+from threadline.storage.writer import Writer
 
-BUSY_TIMEOUT = 5.0
-"""Seconds a statement waits for another process's write."""
 PAGE = 100
-"""Checkpoints read at once while listing."""
+"""Checkpoints read at once while listing, at most."""
+PAGE_BYTES = 8 * 2**20
+"""Bytes of checkpoints after which a page ends."""
 
+CACHE = 128 * 2**20
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A checkpoint as it is stored: serialized, so that a copy of it is the same to the byte."""
-
-    thread_id: str
-    checkpoint_ns: str
-    checkpoint_id: str
-    parent_id: str | None
-    type: str
-    checkpoint: bytes
-    metadata: bytes
-
-    @classmethod
-    def write(
-        cls, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, serde: SerializerProtocol
-    ) -> Row:
-        """The row AsyncSqliteSaver writes for these arguments."""
-        place = config["configurable"]
-        type_, data = serde.dumps_typed(checkpoint)
-        text = json.dumps(get_checkpoint_metadata(config, metadata), ensure_ascii=False)
-        return cls(
-            thread_id=str(place["thread_id"]),
-            checkpoint_ns=place["checkpoint_ns"],
-            checkpoint_id=checkpoint["id"],
-            parent_id=place.get("checkpoint_id"),
-            type=type_,
-            checkpoint=data,
-            metadata=text.encode("utf-8", "ignore"),
-        )
-
-    def read(self, serde: SerializerProtocol, *, pending_writes: list[PendingWrite]) -> CheckpointTuple:
-        """What AsyncSqliteSaver reads from this row."""
-        return CheckpointTuple(
-            config=self.config,
-            checkpoint=serde.loads_typed((self.type, self.checkpoint)),
-            metadata=json.loads(self.metadata or "{}"),
-            parent_config=self._place(self.parent_id) if self.parent_id else None,
-            pending_writes=pending_writes,
-        )
-
-    @property
-    def config(self) -> RunnableConfig:
-        return self._place(self.checkpoint_id)
-
-    def _place(self, checkpoint_id: str) -> RunnableConfig:
-        place = {"thread_id": self.thread_id, "checkpoint_ns": self.checkpoint_ns, "checkpoint_id": checkpoint_id}
-        return {"configurable": place}
+ROW = f"SELECT {', '.join(COLUMNS['checkpoints'])} FROM checkpoints"
+WRITES = """SELECT task_id, channel, type, value, task_path, idx FROM writes
+            WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +54,79 @@ class Newest:
 
 
 @asynccontextmanager
-async def open_history(url: str) -> AsyncIterator[History]:
-    """Open the file of `sqlite:///path`, create what is missing and close it at the end."""
-    path = url.removeprefix("sqlite:///")
-    if path == url or not path:
-        raise Invalid("The history must be given as sqlite:///path.")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    async with aiosqlite.connect(path, timeout=BUSY_TIMEOUT) as connection:
-        await connection.execute("PRAGMA synchronous=FULL")
-        await connection.execute("PRAGMA secure_delete=ON")
-        history = History(connection, serde=strict_serializer())
-        await history.setup()
-        yield history
+async def open_history(url: str, *, patience: float = BUSY_TIMEOUT, cache: int = CACHE) -> AsyncIterator[History]:
+    """Open the file of `sqlite:///path`, create what is missing; at the end write what is waiting and close it.
+
+    `patience` is how many seconds a put waits for another process to finish its own; `cache` is how many bytes the
+    conversations may take that are kept rebuilt.
+    """
+    path = path_of(url)
+    async with AsyncExitStack() as stack:
+        writer = Writer(path, patience=patience)
+        stack.push_async_callback(writer.aclose)
+        await writer.open()
+        readers = Readers(path)
+        stack.push_async_callback(readers.aclose)
+        yield History(writer, readers, DeltaCache(cache), serde=strict_serializer())
 
 
-class History(AsyncSqliteSaver):
-    """AsyncSqliteSaver with what it leaves out: copying, deleting by run, pruning, and questions about stored rows."""
+class History(BaseCheckpointSaver[str]):
+    """Keeps every checkpoint for good. What is put is on disk when the call returns.
+
+    Values are serialized where the call is made, once, before anything can change them; reading and what reading
+    builds is done beside the event loop. Every fault is a typed error of its own call.
+    """
+
+    def __init__(self, writer: Writer, readers: Readers, cache: DeltaCache, *, serde: SerializerProtocol) -> None:
+        super().__init__(serde=serde)
+        self._cache = cache
+        self._writer = writer
+        self._readers = readers
+
+    @property
+    def commits(self) -> int:
+        """How many transactions there were."""
+        return self._writer.commits
+
+    def get_next_version(self, current: str | int | None, channel: None) -> str:
+        """Versions as AsyncSqliteSaver counts them: increasing, and different on every branch."""
+        number = int(str(current).split(".")[0]) if current is not None else 0
+        return f"{number + 1:032}.{random.random():016}"
+
+    def row_of(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata) -> Row:
+        return Row.write(config, checkpoint, metadata, self.serde)
+
+    async def keep(self, row: Row) -> None:
+        after = partial(self._cache.changed, (row.thread_id, row.checkpoint_ns), row.checkpoint_id)
+        await self._writer.insert("checkpoint", [row.values], after=after)
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        row = self.row_of(config, checkpoint, metadata)
+        await self.keep(row)
+        return row.config
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        rows = write_rows(config, writes, self.serde, task_id=task_id, path=task_path)
+        after = partial(self._cache.changed, _place(config), str(config["configurable"]["checkpoint_id"]))
+        await self._writer.insert("special write" if is_special(writes) else "write", rows, after=after)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        place = _place(config)
+        checkpoint_id = get_checkpoint_id(config)
+
+        def read(connection: sqlite3.Connection) -> CheckpointTuple | None:
+            row = _row(connection, *place, checkpoint_id)
+            return self._tuple(connection, row) if row else None
+
+        return await self._readers.ask(read)
 
     async def newest(self, thread_id: str, checkpoint_ns: str) -> Newest | None:
         """Where a thread stands, asked in one query; None if it has no checkpoint."""
@@ -116,24 +138,25 @@ class History(AsyncSqliteSaver):
             ) newest
             LEFT JOIN writes w USING (thread_id, checkpoint_ns, checkpoint_id)
         """
-        rows = await self._all(query, thread_id, checkpoint_ns)
-        if not rows:
-            return None
-        writes = [row[1:] for row in rows if row[1] is not None]
-        return Newest(rows[0][0], load_pending_writes(writes, self.serde))
+
+        def read(connection: sqlite3.Connection) -> Newest | None:
+            rows = connection.execute(query, (thread_id, checkpoint_ns)).fetchall()
+            if not rows:
+                return None
+            return Newest(rows[0][0], pending_writes([row[1:] for row in rows if row[1] is not None], self.serde))
+
+        return await self._readers.ask(read)
 
     async def row(self, thread_id: str, checkpoint_ns: str, checkpoint_id: str) -> Row | None:
-        query = """
-            SELECT thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata
-            FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?
-        """
-        rows = await self._all(query, thread_id, checkpoint_ns, checkpoint_id)
-        return Row(*rows[0]) if rows else None
+        return await self._readers.ask(lambda connection: _row(connection, thread_id, checkpoint_ns, checkpoint_id))
 
     async def namespaces(self, thread_id: str) -> list[str]:
         """The namespaces in which a thread has checkpoints: its own, "", and those of its subgraphs."""
-        rows = await self._all("SELECT DISTINCT checkpoint_ns FROM checkpoints WHERE thread_id = ?", thread_id)
-        return [checkpoint_ns for (checkpoint_ns,) in rows]
+        return await self._readers.ask(lambda connection: retention.namespaces(connection, thread_id))
+
+    async def places_of_runs(self, run_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """The thread and namespace of every checkpoint whose metadata names one of these runs."""
+        return await self._readers.ask(lambda connection: retention.places_of_runs(connection, run_ids))
 
     async def alist(
         self,
@@ -143,100 +166,122 @@ class History(AsyncSqliteSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """List newest first, a page at a time: the stock saver holds its lock until the last item was taken.
-
-        Checkpoints of different threads may share an id, so only a list of one thread can be cut into pages.
-        """
+        """List newest first, a page at a time, so that a slow reader holds up nobody. Raises Invalid for odd keys."""
+        try:
+            where, values = search_where(_plain(config), filter, before)
+        except ValueError as error:
+            raise Invalid("A filter's key may hold letters, digits, dots, hyphens and underscores only.") from error
+        after: tuple[str, str, str] | None = None
         while limit is None or limit > 0:
-            size = limit if config is None else min(PAGE, limit or PAGE)
-            page = [item async for item in super().alist(config, filter=filter, before=before, limit=size)]
+            page, after = await self._page(where, values, after=after, size=min(PAGE, limit or PAGE))
             for item in page:
                 yield item
-            if size is None or len(page) < size:
+            if after is None:
                 return
-            limit = limit and limit - size
-            before = page[-1].config
+            limit = limit and limit - len(page)
 
     async def adelete_thread(self, thread_id: str) -> None:
-        await super().adelete_thread(thread_id)
-        await self._scrub()
+        await self._change(lambda connection: retention.delete(connection, str(thread_id)), scrubs=True)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Delete the checkpoints whose metadata names one of these runs. See the warning of the base class."""
-        chosen = """(thread_id, checkpoint_ns, checkpoint_id) IN (
-            SELECT thread_id, checkpoint_ns, checkpoint_id FROM checkpoints
-            WHERE json_extract(CAST(metadata AS TEXT), '$.run_id') IN (SELECT value FROM json_each(?)))"""
-        runs = json.dumps(list(run_ids))
-        await self._change(
-            (f"DELETE FROM writes WHERE {chosen}", (runs,)), (f"DELETE FROM checkpoints WHERE {chosen}", (runs,))
-        )
-        await self._scrub()
+        """Delete the checkpoints whose metadata names one of these runs.
 
-    async def places_of_runs(self, run_ids: Sequence[str]) -> list[tuple[str, str]]:
-        """The thread and namespace of every checkpoint whose metadata names one of these runs."""
-        query = """
-            SELECT DISTINCT thread_id, checkpoint_ns FROM checkpoints
-            WHERE json_extract(CAST(metadata AS TEXT), '$.run_id') IN (SELECT value FROM json_each(?))
+        Conflict if one that stays is not whole without them, as with a `DeltaChannel` between snapshots.
         """
-        return [(thread_id, ns) for thread_id, ns in await self._all(query, json.dumps(list(run_ids)))]
+        await self._change(lambda connection: retention.delete_runs(connection, run_ids), scrubs=True)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all of a thread under another id. Conflict if that one has a history already."""
-        if await self.namespaces(target_thread_id):
-            raise Conflict("The thread to copy to has a history already.")
-        copies = [
-            (
-                f"INSERT INTO {table} (thread_id, {columns}) SELECT ?, {columns} FROM {table} WHERE thread_id = ?",
-                (target_thread_id, source_thread_id),
-            )
-            for table, columns in (
-                ("checkpoints", "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata"),
-                ("writes", "checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, value"),
-            )
-        ]
-        await self._change(*copies)
+        await self._change(lambda connection: retention.copy(connection, source_thread_id, target_thread_id))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep each namespace's newest checkpoint ("keep_latest") or nothing ("delete").
 
-        Conflict if a newest checkpoint is not whole without its ancestors, as with a `DeltaChannel` between snapshots.
+        Of earlier checkpoints those stay which a `DeltaChannel` of the newest is rebuilt from.
         """
         if strategy not in ("keep_latest", "delete"):
             raise Invalid("The strategy must be keep_latest or delete.")
-        for thread_id in thread_ids:
-            if strategy == "delete":
-                await super().adelete_thread(thread_id)
-            else:
-                await self._keep_newest(thread_id)
-        await self._scrub()
+        ids = list(thread_ids)
 
-    async def _keep_newest(self, thread_id: str) -> None:
-        for checkpoint_ns in await self.namespaces(thread_id):
-            query = """SELECT checkpoint_id, metadata FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ?
-                       ORDER BY checkpoint_id DESC LIMIT 1"""
-            ((newest, metadata),) = await self._all(query, thread_id, checkpoint_ns)
-            if json.loads(metadata or "{}").get("counters_since_delta_snapshot"):
-                raise Conflict("The newest checkpoint needs earlier ones; they cannot be pruned.")
-            where = "WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id < ?"
-            older = (thread_id, checkpoint_ns, newest)
-            await self._change((f"DELETE FROM writes {where}", older), (f"DELETE FROM checkpoints {where}", older))
+        def prune(connection: sqlite3.Connection) -> None:
+            for thread_id in ids:
+                if strategy == "delete":
+                    retention.delete(connection, thread_id)
+                else:
+                    retention.keep_newest(connection, thread_id, self.serde)
 
-    async def _all(self, query: str, *parameters: str) -> list[Any]:
-        async with self.lock, self.conn.execute(query, parameters) as cursor:
-            return list(await cursor.fetchall())
+        if ids:
+            await self._change(prune, scrubs=True)
 
-    async def _change(self, *statements: tuple[str, tuple[str, ...]]) -> None:
-        """Run statements in one transaction."""
-        async with self.lock:
-            try:
-                for statement, parameters in statements:
-                    await self.conn.execute(statement, parameters)
-                await self.conn.commit()
-            except BaseException:
-                await self.conn.rollback()
-                raise
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        place = _place(config)
+        checkpoint_id = get_checkpoint_id(config)
 
-    async def _scrub(self) -> None:
-        """Empty the write-ahead log, which still holds the pages as they were before a deletion."""
-        async with self.lock:
-            await self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        def read(connection: sqlite3.Connection) -> Mapping[str, DeltaChannelHistory]:
+            row = _row(connection, *place, checkpoint_id)
+            if row is None:
+                return {channel: {"writes": []} for channel in channels}
+            return deltas.read(connection, row, channels, self.serde, self._cache)
+
+        return await self._readers.ask(read)
+
+    async def _change(self, work: Callable[[sqlite3.Connection], None], *, scrubs: bool = False) -> None:
+        self._cache.clear()
+        await self._writer.change(work, scrubs=scrubs)
+        self._cache.clear()
+
+    def _tuple(self, connection: sqlite3.Connection, row: Row) -> CheckpointTuple:
+        place = (row.thread_id, row.checkpoint_ns, row.checkpoint_id)
+        return row.read(self.serde, pending_writes=pending_writes(connection.execute(WRITES, place), self.serde))
+
+    async def _page(
+        self, where: str, values: Sequence[Any], *, after: tuple[str, str, str] | None, size: int
+    ) -> tuple[list[CheckpointTuple], tuple[str, str, str] | None]:
+        """The checkpoints after a place, and the place to go on after if there may be more.
+
+        Checkpoints of different threads may share an id, so a place is all three.
+        """
+        terms = [where.removeprefix("WHERE ")] if where else []
+        if after is not None:
+            terms.append("(checkpoint_id, thread_id, checkpoint_ns) < (?, ?, ?)")
+        condition = f"WHERE {' AND '.join(terms)}" if terms else ""
+        order = "ORDER BY checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC LIMIT ?"
+        query = f"{ROW} {condition} {order}"
+
+        def read(connection: sqlite3.Connection) -> tuple[list[CheckpointTuple], tuple[str, str, str] | None]:
+            rows, held = list[Row](), 0
+            for found in connection.execute(query, (*values, *(after or ()), size)):
+                rows.append(Row(*found))
+                held += len(rows[-1].checkpoint)
+                if held > PAGE_BYTES:
+                    break
+            page = [self._tuple(connection, row) for row in rows]
+            if len(rows) < size and held <= PAGE_BYTES:
+                return page, None
+            return page, (rows[-1].checkpoint_id, rows[-1].thread_id, rows[-1].checkpoint_ns)
+
+        return await self._readers.ask(read)
+
+
+def _row(connection: sqlite3.Connection, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None) -> Row | None:
+    """One checkpoint, the newest where no id is given."""
+    query, values = f"{ROW} WHERE thread_id = ? AND checkpoint_ns = ?", [thread_id, checkpoint_ns]
+    if checkpoint_id:
+        query, values = f"{query} AND checkpoint_id = ?", [*values, str(checkpoint_id)]
+    else:
+        query = f"{query} ORDER BY checkpoint_id DESC LIMIT 1"
+    found = connection.execute(query, values).fetchone()
+    return Row(*found) if found else None
+
+
+def _place(config: RunnableConfig) -> tuple[str, str]:
+    return str(config["configurable"]["thread_id"]), config["configurable"].get("checkpoint_ns", "")
+
+
+def _plain(config: RunnableConfig | None) -> RunnableConfig | None:
+    """The config with a thread id that SQLite can compare."""
+    if config is None:
+        return None
+    return {"configurable": {**config["configurable"], "thread_id": str(config["configurable"]["thread_id"])}}

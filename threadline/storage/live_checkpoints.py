@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -13,24 +14,28 @@ from langgraph.checkpoint.redis.ashallow import AsyncShallowRedisSaver
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from threadline.storage import keys
-from threadline.storage.history import Row
+from threadline.storage.rows import Row
 from threadline.storage.serde import seal, strict_serializer, unseal
 
 CONNECTIONS = 64
+SEND_TIMEOUT = 1.0
+"""Seconds one round trip may take before its connection is given up."""
 
 
 @asynccontextmanager
 async def open_live(redis: str | Redis, *, ttl: int) -> AsyncIterator[LiveCheckpoints]:
     """Live checkpoints with a lease of `ttl` seconds in the Redis of a URL. A client handed in stays its owner's."""
     if isinstance(redis, Redis):
-        yield LiveCheckpoints(redis, ttl=ttl)
+        async with aclosing(LiveCheckpoints(redis, ttl=ttl)) as live:
+            yield live
         return
     # No retries: a run does not wait for Redis.
     pool = BlockingConnectionPool.from_url(redis, max_connections=CONNECTIONS, retry=Retry(NoBackoff(), 0))
-    async with Redis.from_pool(pool) as client:
-        yield LiveCheckpoints(client, ttl=ttl)
+    async with Redis.from_pool(pool) as client, aclosing(LiveCheckpoints(client, ttl=ttl)) as live:
+        yield live
 
 
 class LiveCheckpoints(AsyncShallowRedisSaver):
@@ -45,6 +50,10 @@ class LiveCheckpoints(AsyncShallowRedisSaver):
         super().__init__(redis_client=redis, ttl={"default_ttl": ttl / 60, "refresh_on_read": True})
         self.serde = strict_serializer()
         self._ttl = ttl
+        self._batch = _Batch(redis, ttl)
+
+    async def aclose(self) -> None:
+        await self._batch.aclose()
 
     def create_indexes(self) -> None:
         """None is needed."""
@@ -64,7 +73,10 @@ class LiveCheckpoints(AsyncShallowRedisSaver):
         return row.config
 
     async def keep(self, row: Row) -> None:
-        """Make this row the live checkpoint of its thread and namespace, with a new lease, in one round trip."""
+        """Make this row the live checkpoint of its thread and namespace, with a new lease.
+
+        Whatever other sessions keep at that moment goes in the same round trip.
+        """
         document = {
             "thread_id": row.thread_id,
             "checkpoint_ns": row.checkpoint_ns,
@@ -74,10 +86,7 @@ class LiveCheckpoints(AsyncShallowRedisSaver):
             "metadata": row.metadata.decode(),
         }
         key = keys.live_checkpoint(row.thread_id, row.checkpoint_ns)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.execute_command("JSON.SET", key, "$", orjson.dumps(document))
-            pipe.expire(key, self._ttl)
-            await pipe.execute()
+        await self._batch.set(key, orjson.dumps(document))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The live checkpoint without its pending writes, its lease renewed; None if none is there or it is damaged."""
@@ -119,6 +128,53 @@ class LiveCheckpoints(AsyncShallowRedisSaver):
 
     async def adelete_thread(self, thread_id: str) -> None:
         raise NotImplementedError("History knows the namespaces of a thread: see forget().")
+
+
+class _Batch:
+    """Sets documents, each with its lease: all that come while one round trip is under way share the next one."""
+
+    def __init__(self, redis: Redis, ttl: int) -> None:
+        self._redis = redis
+        self._ttl = ttl
+        self._brought: list[tuple[str, bytes, asyncio.Future[None]]] = []
+        self._sending: asyncio.Task[None] | None = None
+
+    async def set(self, key: str, document: bytes) -> None:
+        done = asyncio.get_running_loop().create_future()
+        self._brought.append((key, document, done))
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send())
+        await done
+
+    async def aclose(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.wait([self._sending])
+
+    async def _send(self) -> None:
+        try:
+            while self._brought:
+                batch = [each for each in self._brought if not each[2].done()]
+                self._brought = []
+                await self._send_all(batch)
+        finally:
+            self._sending = None
+
+    async def _send_all(self, batch: Sequence[tuple[str, bytes, asyncio.Future[None]]]) -> None:
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT), self._redis.pipeline(transaction=True) as pipe:
+                for key, document, _ in batch:
+                    pipe.execute_command("JSON.SET", key, "$", document)
+                    pipe.expire(key, self._ttl)
+                await pipe.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            for _, _, done in batch:
+                if not done.done():
+                    done.set_exception(error)
+        else:
+            for _, _, done in batch:
+                if not done.done():
+                    done.set_result(None)
 
 
 def _row(document: dict[str, Any]) -> Row:

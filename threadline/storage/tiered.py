@@ -132,9 +132,10 @@ class TieredSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         _place(config)
-        saved = await self._history.aput(config, checkpoint, metadata, new_versions)
-        await self._try(lambda live: live.aput(config, checkpoint, metadata, new_versions))
-        return saved
+        row = self._history.row_of(config, checkpoint, metadata)  # serialized once for both tiers
+        await self._history.keep(row)
+        await self._try(lambda live: live.keep(row))
+        return row.config
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -250,7 +251,8 @@ async def _next(items: AsyncIterator[CheckpointTuple]) -> CheckpointTuple | None
 
 
 def _place(config: RunnableConfig) -> Place:
-    return _thread_id(config["configurable"]["thread_id"]), config["configurable"].get("checkpoint_ns", "")
+    configurable = config.get("configurable", {})
+    return _thread_id(configurable.get("thread_id", "")), configurable.get("checkpoint_ns", "")
 
 
 def _thread_id(thread_id: object) -> str:
