@@ -46,11 +46,13 @@ async def test_a_project_with_its_own_graph_tools_and_api_gets_its_own(tmp_path:
         frames = await client.chat("hi")
         listed = await client.json("/sessions")
         page = await client.http.get("/")
+        described = await client.json("/openapi.json")
 
     assert [frame.data["content"] for frame in frames if frame.event == "message"] == ["HELLO FROM ELSEWHERE!"]
     assert [frame.data["node"] for frame in frames if frame.event == "node"] == ["greet", "greet"]
     assert listed["items"][0]["turns"] == 1
     assert page.status_code == 200
+    assert "/chat" in described["paths"]
 
 
 EXPORTS = {

@@ -20,7 +20,6 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
-import threadline
 from threadline.domain.errors import Invalid
 from threadline.services.graphs import Graph, OpenGraph
 
@@ -74,12 +73,17 @@ class _ProjectFirst(MetaPathFinder):
 
 
 def _make_way(root: Path) -> None:
-    """Let somebody else's project have its own modules of our names. Our `api` is imported by now and stays bound."""
-    if Path(threadline.__file__).is_relative_to(root):
-        return
+    """Let the project have its own modules of our names. Ours stay bound wherever they are imported by now."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _ProjectFirst)]
     sys.meta_path.insert(0, _ProjectFirst(root))
-    for name in [name for name in sys.modules if name.partition(".")[0] in SHARED_NAMES]:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in SHARED_NAMES and not _lies_in(module, root):
+            del sys.modules[name]
+
+
+def _lies_in(module: ModuleType, root: Path) -> bool:
+    places = [module.__file__] if getattr(module, "__file__", None) else getattr(module, "__path__", [])
+    return any(Path(str(place)).is_relative_to(root) for place in places)
 
 
 def opener(exported: Any, saver: BaseCheckpointSaver[Any]) -> OpenGraph:
