@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import of_error, problem
 from threadline.domain.errors import ThreadlineError
-from threadline.services.auth import LOCAL, Keys
+from threadline.services.auth import LOCAL, Keys, is_loopback
 from threadline.services.limits import RateLimit
 
 OPEN = ("/ok", "/ready", "/", "/favicon.ico")
@@ -16,7 +16,11 @@ OPEN = ("/ok", "/ready", "/", "/favicon.ico")
 
 
 class Gate:
-    """Sets `request.state.caller`. `metrics_public` opens /metrics too."""
+    """Sets `request.state.caller`. `metrics_public` opens /metrics too.
+
+    Unless `any_host`, a request must name this machine as its host: a web page whose name was made to point here by
+    its owner (DNS rebinding) is turned away.
+    """
 
     def __init__(
         self,
@@ -26,11 +30,13 @@ class Gate:
         rate_limit: RateLimit | None,
         max_body_bytes: int,
         metrics_public: bool,
+        any_host: bool,
     ) -> None:
         self._app = app
         self._keys = keys
         self._rate_limit = rate_limit
         self._max_body_bytes = max_body_bytes
+        self._any_host = any_host
         self._open = (*OPEN, "/metrics") if metrics_public else OPEN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,6 +47,10 @@ class Gate:
         if int(headers.get("content-length") or 0) > self._max_body_bytes:
             refusal = problem(413, self._too_large(), kind="invalid")
             await refusal(scope, receive, send)
+            return
+        if not self._any_host and not is_loopback(_host(headers)):
+            words = "Without API keys the service answers only to localhost, 127.0.0.1 and [::1]."
+            await problem(421, words, kind="denied")(scope, receive, send)
             return
         state = scope.setdefault("state", {})
         state["caller"] = LOCAL
@@ -87,6 +97,12 @@ class Gate:
 
     def _too_large(self) -> str:
         return f"The body is larger than {self._max_body_bytes} bytes."
+
+
+def _host(headers: Headers) -> str:
+    """The host a request was meant for, without its port."""
+    host = headers.get("host", "")
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
 def _shown(headers: Headers) -> str | None:

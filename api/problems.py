@@ -88,6 +88,8 @@ def _reason(item: dict[str, Any]) -> str:
     """One complaint of the validator as `field: reason`, without the value complained of."""
     if item["type"] == "json_invalid":
         return "the body is not valid JSON"
+    if item["loc"] == ("body",) and item["type"] in ("model_attributes_type", "model_type", "dict_type"):
+        return "the body must be a JSON object, sent with content-type: application/json"
     where = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path", "header"))
     reason = item["msg"].removeprefix("Value error, ")
     return f"{where}: {reason}" if where else reason

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,20 @@ import pytest
 
 from tests.service import Client, running
 from tests.stubs.model_server import ModelStub
+from threadline.app.graphs import SHARED_NAMES
 
 Start = Callable[..., AbstractAsyncContextManager[Client]]
+
+
+@pytest.fixture(autouse=True)
+def unchanged_imports() -> Iterator[None]:
+    """Undo what loading somebody's project does to this process's imports: the next test may load another."""
+    modules, path, finders = dict(sys.modules), list(sys.path), list(sys.meta_path)
+    yield
+    sys.path[:], sys.meta_path[:] = path, finders
+    for name in [name for name in sys.modules if name.partition(".")[0] in SHARED_NAMES]:
+        del sys.modules[name]
+    sys.modules.update({name: module for name, module in modules.items() if name not in sys.modules})
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ import httpx
 from redis.asyncio import Redis
 
 from api.context import Context
-from threadline.app.graphs import SHARED_NAMES
 from threadline.app.server import Server, create_app, listen
 from threadline.app.settings import Settings
 from threadline.app.wiring import open_services
@@ -111,7 +110,7 @@ def settings(data_dir: Path, **values: Any) -> Settings:
 async def running(data_dir: Path, **values: Any) -> AsyncIterator[Client]:
     """The service in this process, on a port the system picks."""
     chosen = settings(data_dir, **values)
-    async with unchanged_imports(), open_services(chosen) as context:
+    async with open_services(chosen) as context:
         listener = listen("127.0.0.1", 0)
         server = Server(create_app(context, chosen))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -124,19 +123,6 @@ async def running(data_dir: Path, **values: Any) -> AsyncIterator[Client]:
             server.should_exit = True
             await serving
             listener.close()
-
-
-@asynccontextmanager
-async def unchanged_imports() -> AsyncIterator[None]:
-    """Undo what loading somebody's project does to this process's imports: the next test may load another."""
-    modules, path, finders = dict(sys.modules), list(sys.path), list(sys.meta_path)
-    try:
-        yield
-    finally:
-        sys.path[:], sys.meta_path[:] = path, finders
-        for name in [name for name in sys.modules if name.partition(".")[0] in SHARED_NAMES]:
-            del sys.modules[name]
-        sys.modules.update({name: module for name, module in modules.items() if name not in sys.modules})
 
 
 class Process:

@@ -225,8 +225,8 @@ async def test_an_idle_stream_is_kept_open_by_comments(start: Start, model: Mode
     ("body", "status", "detail"),
     [
         (b"not json", 422, "not valid JSON"),
-        (b"[]", 422, "dictionary"),
-        (b'"text"', 422, "dictionary"),
+        (b"[]", 422, "JSON object"),
+        (b'"text"', 422, "JSON object"),
         (b"{}", 422, "either message or resume"),
         (b'{"message": "hi", "resume": {"interrupt_id": "x", "value": 1}}', 422, "either message or resume"),
         (b'{"message": ""}', 422, "empty"),

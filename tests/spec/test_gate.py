@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from tests.conftest import Start
-from tests.service import Client, said
+from tests.service import Client, said, settings
 
 ALICE, BOB = "alice-3f9c2b7d1e", "bob-77aa01c2d4"
 
@@ -127,6 +129,29 @@ async def test_pages_of_named_origins_alone(start: Start) -> None:
     assert "access-control-allow-origin" not in other.headers
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == "https://app.example"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8123", "127.0.0.1.evil.example", "", "8.8.8.8"])
+async def test_a_page_that_rebinds_its_name_is_turned_away(service: Client, host: str) -> None:
+    refused = await service.http.get("/sessions", headers={"host": host})
+
+    assert refused.status_code == 421
+    assert refused.json()["kind"] == "denied"
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1", "[::1]:8123", "127.0.0.9"])
+async def test_this_machine_by_any_of_its_names(service: Client, host: str) -> None:
+    assert (await service.http.get("/sessions", headers={"host": host})).status_code == 200
+
+
+async def test_with_keys_any_name_will_do(start: Start) -> None:
+    async with start(api_keys=ALICE) as service:
+        assert (await service.http.get("/sessions", headers={"host": "agents.example"})).status_code == 200
+
+
+def test_keys_that_are_none_do_not_open_the_service(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="names no key"):
+        settings(tmp_path, api_keys=" , ")
 
 
 async def test_no_cors_unless_set(service: Client) -> None:

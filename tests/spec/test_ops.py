@@ -104,6 +104,7 @@ async def test_no_stranger_without_keys(tmp_path: Path) -> None:
     [
         ({"redis_url": "redis://127.0.0.1:9"}, Unavailable),
         ({"rate_limit": "often"}, Invalid),
+        ({"rate_limit": "0/minute"}, Invalid),
         ({"search_providers": "altavista"}, Invalid),
     ],
 )

@@ -455,16 +455,12 @@ def test_a_recorded_replay_plays_everything(service: Service, run: Run) -> None:
     assert service.requests[0][2] == {"checkpoint_id": None, "mode": "recorded"}
 
 
-def test_a_rerun_starts_at_the_first_checkpoint(service: Service, run: Run) -> None:
-    def pages(handler: BaseHTTPRequestHandler) -> None:
-        older = "before=c2" in handler.path
-        page = {"items": [{"checkpoint_id": "c1" if older else "c2"}], "next": None if older else "c2"}
-        reply(handler, 200, "application/json", json.dumps(page).encode())
+def test_a_rerun_needs_the_checkpoint_to_start_from(service: Service, run: Run) -> None:
+    code, _, told = run("replay", SESSION, "--mode", "rerun", "--url", service.url)
 
-    service.answers["GET", f"/sessions/{SESSION}/checkpoints"] = pages
-    service.answers["POST", f"/sessions/{SESSION}/replay"] = stream(ANSWER)
-    assert run("replay", SESSION, "--mode", "rerun", "--url", service.url)[0] == 0
-    assert service.requests[-1][2] == {"checkpoint_id": "c1", "mode": "rerun"}
+    assert code == 2
+    assert "checkpoint" in told
+    assert service.requests == []
 
 
 def test_a_replay_from_a_checkpoint(service: Service, run: Run) -> None:

@@ -42,6 +42,17 @@ def test_an_own_folder_that_is_open_to_others_is_closed(tmp_path: Path) -> None:
         assert mode(tmp_path) == 0o700
 
 
+def test_a_folder_with_other_files_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("mine")
+    tmp_path.chmod(0o755)
+
+    with pytest.raises(DataDirUnusable, match="other files"), open_data_dir(tmp_path):
+        pass
+
+    assert mode(tmp_path) == 0o755
+    assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
+
+
 def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with open_data_dir(Path("state")) as folder:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from threadline.domain.errors import Invalid, Missing, ThreadlineError
+from threadline.domain.errors import Invalid, ThreadlineError
 
 if TYPE_CHECKING:
     from threadline.app.client import Client
@@ -147,7 +147,9 @@ def sessions(
 @app.command()
 def replay(
     session: Session,
-    checkpoint: Annotated[str | None, typer.Option(help="Start after this checkpoint. Default: the first.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Start after this one. Without it, recorded plays all.")
+    ] = None,
     mode: Annotated[
         str, typer.Option(help="`recorded` plays what happened; `rerun` executes it again on a new branch.")
     ] = "recorded",
@@ -160,9 +162,9 @@ def replay(
 
     if mode not in ("recorded", "rerun"):
         raise typer.BadParameter("it is either recorded or rerun", param_hint="--mode")
+    if mode == "rerun" and checkpoint is None:
+        raise typer.BadParameter("rerun needs the checkpoint to execute from", param_hint="--checkpoint")
     with _client(url, key) as client:
-        if checkpoint is None and mode == "rerun":
-            checkpoint = _first_checkpoint(client, session)
         transcript = Transcript(sys.stdout, live=sys.stdout.isatty())
         play(client, client.replay(session, checkpoint_id=checkpoint, mode=mode), transcript)
     if mode == "rerun" and transcript.failed:
@@ -190,17 +192,6 @@ def doctor() -> None:
     print("\nNothing is broken.")
 
 
-def _first_checkpoint(client: Client, session: str) -> str:
-    path = f"/sessions/{_id(session)}/checkpoints"
-    page = client.get(path, limit=500)
-    while page["next"] is not None:
-        page = client.get(path, limit=500, before=page["next"])
-    if not page["items"]:
-        raise Missing("This session has no checkpoints.")
-    first: str = page["items"][-1]["checkpoint_id"]
-    return first
-
-
 def _client(url: str | None, key: str | None) -> Client:
     """A client of the service asked for, or of the one configured here, whose keys are then at hand."""
     from threadline.app.client import Client, service_url
@@ -221,7 +212,9 @@ def _settings(**flags: Any) -> Settings:
     from threadline.app.settings import Settings
 
     try:
-        return Settings(**{name: value for name, value in flags.items() if value is not None})
+        # An empty value counts as unset, as in the environment: `--data-dir "$UNSET"` is not the current folder.
+        given = {name: value for name, value in flags.items() if value is not None and value != Path()}
+        return Settings(**given)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         reasons = [f"{_setting_name(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in found]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import ipaddress
 import json
 import re
 import time
@@ -16,6 +15,7 @@ from urllib.parse import quote
 import httpx
 
 from threadline.domain.errors import Conflict, Denied, Invalid, Limited, Missing, ThreadlineError, Unavailable
+from threadline.services.auth import is_loopback
 
 RUN_ENDS = frozenset({"done", "error"})
 REPLAY_ENDS = frozenset({"replay_done"})
@@ -240,14 +240,6 @@ class Stream:
             self.run_id = frame.data["run_id"]
         self._ended = frame.event in self._ends
         return True
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine's own."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def service_url(host: str, port: int) -> str:

@@ -17,12 +17,13 @@ import httpx
 
 from threadline import __main__ as bootstrap
 from threadline import __version__
-from threadline.app.client import is_loopback, service_url
+from threadline.app.client import service_url
 from threadline.app.graphs import load_project
 from threadline.app.server import listen
 from threadline.app.settings import Settings
 from threadline.app.wiring import agent_kit
 from threadline.domain.errors import Conflict, ThreadlineError, Unavailable
+from threadline.services.auth import is_loopback
 from threadline.storage.datadir import DataDirInUse, open_data_dir
 from threadline.storage.embedded import available, check_redis, embedded_redis
 

@@ -18,11 +18,11 @@ from api import chat, ops, page, problems, runs, sessions
 from api.context import Context
 from api.gate import Gate
 from threadline import __version__
-from threadline.app.client import is_loopback
 from threadline.app.logs import configure
 from threadline.app.settings import Settings
 from threadline.app.wiring import open_services
 from threadline.domain.errors import Conflict, Denied
+from threadline.services.auth import is_loopback
 
 STOP_SECONDS = 3
 """How long open requests may take to end when the service stops."""
@@ -42,6 +42,7 @@ def create_app(context: Context, settings: Settings) -> FastAPI:
         rate_limit=context.rate_limit,
         max_body_bytes=settings.max_body_bytes,
         metrics_public=settings.metrics_public,
+        any_host=bool(settings.api_keys) or settings.insecure,
     )
     if settings.cors_origins:
         app.add_middleware(

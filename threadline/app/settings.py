@@ -117,3 +117,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _some_key(cls, value: object) -> object:
+        """What was meant to close the service must not leave it open. Runs before the words are split."""
+        if isinstance(value, str) and not value.replace(",", "").strip():
+            raise ValueError("it names no key")
+        return value

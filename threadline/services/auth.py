@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Sequence
 
 from pydantic import SecretStr
@@ -34,6 +35,14 @@ class Keys:
         if not any(known):
             raise Denied("A valid API key is needed: Authorization: Bearer … or x-api-key.")
         return Caller(f"key-{shown[:16]}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's own."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _digest(key: str) -> str:

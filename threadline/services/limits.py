@@ -63,6 +63,9 @@ class RateLimit:
 def parse_rule(rule: str) -> RateLimitItem:
     """A rule such as `120/minute`. Raises Invalid."""
     try:
-        return parse(rule)
+        parsed = parse(rule)
+        if parsed.amount < 1:
+            raise ValueError("nobody could ask at all")
+        return parsed
     except ValueError as error:
         raise Invalid(f"THREADLINE_RATE_LIMIT is not understood: {rule!r}. Write for example 120/minute.") from error

@@ -165,6 +165,8 @@ class Runner:
         """One run from its first event to its last; nothing it does may hurt another run."""
         started = time.perf_counter()
         recorder, meter = self._recorder(run), UsageMeter()
+        if run.attempt > 1:
+            meter.lost()
         try:
             await self._begin(run, recorder)
             outcome = await self._execute(run, recorder, meter)

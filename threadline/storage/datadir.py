@@ -12,6 +12,8 @@ from pathlib import Path
 from threadline.domain.errors import Conflict, Unavailable
 
 LOCK_FILE = "lock"
+MARKS = (LOCK_FILE, "history.db", "checkpoints.db")
+"""Any of these in a folder says that it is a data directory."""
 
 
 class DataDirInUse(Conflict):
@@ -54,6 +56,7 @@ def _private_folder(folder: Path) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         folder = folder.resolve()
+        _refuse_other_files(folder)
         if sys.platform != "win32":
             _make_private(folder)
     except FileExistsError as error:
@@ -65,6 +68,12 @@ def _private_folder(folder: Path) -> Path:
             f"The data directory {folder} cannot be written by this user. Give it to them, or choose another directory."
         )
     return folder
+
+
+def _refuse_other_files(folder: Path) -> None:
+    """A folder with files in it that is no data directory of an earlier start is somebody's, and left as it is."""
+    if any(folder.iterdir()) and not any((folder / name).exists() for name in MARKS):
+        raise DataDirUnusable(f"{folder} holds other files. Choose a new or an empty folder as the data directory.")
 
 
 def _make_private(folder: Path) -> None:

@@ -83,6 +83,11 @@ class UsageMeter(BaseCallbackHandler):
         with self._lock:
             return {name: {**spent.usage(), "cost": spent.cost} for name, spent in self._models.items()}
 
+    def lost(self) -> None:
+        """Calls were made that nobody counted, as by an attempt that a crash cut off: the sums are unknown."""
+        with self._lock:
+            self._sum.add(None, None)
+
     def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
         self._record(response)
 
