@@ -58,8 +58,9 @@ class Gate:
         path: str = scope["path"]
         guarded = not (path in self._open or path.startswith("/static/") or scope["method"] == "OPTIONS")
         try:
-            if guarded or _shown(headers):
-                state["caller"] = self._keys.caller(_shown(headers))
+            key = _shown(headers)
+            if guarded or key:
+                state["caller"] = self._keys.caller(key)
         except ThreadlineError as error:
             if guarded:
                 await of_error(error)(scope, receive, send)
@@ -72,7 +73,7 @@ class Gate:
                 words = f"Too many requests: {taken.limit} in {taken.window} seconds are allowed."
                 await problem(429, words, kind="limited", headers=told)(scope, receive, send)
                 return
-        state["known"] = self._keys.required is False or state["caller"] is not LOCAL
+        state["known"] = not self._keys.required or state["caller"] is not LOCAL
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
