@@ -48,8 +48,12 @@ def problem(status: int, detail: str, *, kind: str, headers: dict[str, str] | No
     return JSONResponse(body, status, media_type="application/problem+json", headers=headers)
 
 
+def status_of(error: ThreadlineError) -> HTTPStatus:
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
 def of_error(error: ThreadlineError) -> JSONResponse:
-    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    status = status_of(error)
     headers = {}
     if isinstance(error, Denied):
         headers["WWW-Authenticate"] = "Bearer"
@@ -71,7 +75,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return problem(422, "; ".join(_reason(item) for item in error.errors()), kind="invalid")
+        return problem(422, "; ".join(reason(item) for item in error.errors()), kind="invalid")
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
@@ -84,7 +88,7 @@ def install(app: FastAPI) -> None:
         return problem(500, "The service failed on this request. Its log says why.", kind="internal")
 
 
-def _reason(item: dict[str, Any]) -> str:
+def reason(item: dict[str, Any]) -> str:
     """One complaint of the validator as `field: reason`, without the value complained of."""
     if item["type"] == "json_invalid":
         return "the body is not valid JSON"

@@ -5,15 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-EventType = Literal["run", "messages", "tasks", "custom", "checkpoints", "interrupt", "message", "end"]
+EventType = Literal[
+    "run",
+    "messages",
+    "tasks",
+    "custom",
+    "checkpoints",
+    "values",
+    "updates",
+    "tools",
+    "events",
+    "interrupt",
+    "message",
+    "end",
+]
 """What a line holds. `data` of each, in JSON types:
 
-- `run`         `{run_id, thread_id, graph_id, attempt}`, the first line of every attempt
-- `messages`    `{message, metadata}`: one message or message delta as a model streamed it, empty fields left out
-- `tasks`       a task's start `{id, name, step, triggers}` or its end `{id, name, step, result, error, interrupts, ms}`
+- `run`         `{run_id, thread_id, graph_id, assistant_id, attempt}`, the first line of every attempt
+- `messages`    `{message, metadata}`: one message or message delta as it was streamed, empty fields left out;
+                `metadata` stands with a message's first line only and is null with the others
+- `tasks`       a task's start `{id, name, step, triggers}` or end `{id, name, step, result, error, interrupts, ms}`;
+                a run that was asked for tasks has `input` and `metadata` in the start too
 - `custom`      what a node wrote to its stream writer. The built-in graph writes `{"type": "intent", …}` and
                 `{"type": "tool", …}`
-- `checkpoints` `{checkpoint_id, parent_id, step, source, next}`: a checkpoint by id, never by value
+- `checkpoints` `{checkpoint_id, parent_id, step, source, next}`: a checkpoint by id, never by value; a run that was
+                asked for checkpoints has `metadata` and `tasks` (their ids, names, interrupts and states) too
+- `values`      `{checkpoint_id, interrupts}`: the state as of a checkpoint, by id; `interrupts` is null or what waits.
+                State that stands in no checkpoint is here as `{values, interrupts}`. Only where a run was asked for it
+- `updates`     `{node: writes}` as LangGraph streams it, only where a run was asked for it
+- `tools`       `{event, tool_call_id, …}` as LangGraph streams it, only where a run was asked for it
+- `events`      an `astream_events` (v2) object, only where a run was asked for it
 - `interrupt`   `{id, value}`: the graph asks and waits
 - `message`     the run's final message, whole
 - `end`         `{status, error, usage, cost, checkpoint_id, ms}`, the last line; `error` is null or

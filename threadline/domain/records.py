@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
+ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
+MultitaskStrategy = Literal["reject", "interrupt", "rollback", "enqueue"]
 ENDED: frozenset[RunStatus] = frozenset({"success", "error", "timeout", "interrupted"})
 
 
@@ -19,7 +21,11 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A durable conversation. Times are UTC."""
+    """A durable conversation. Times are UTC.
+
+    `error` is `{error, message}` of a last run that failed, `interrupts` what the thread waits for as
+    `{task_id: [{id, value}]}`. `metadata` holds `graph_id` and `assistant_id` once something ran on it.
+    """
 
     thread_id: str
     owner: str
@@ -27,14 +33,56 @@ class Thread:
     updated_at: datetime
     title: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    status: ThreadStatus = "idle"
+    config: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    interrupts: dict[str, Any] = field(default_factory=dict)
+    state_updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    """A graph with its config, named and versioned. The owner `""` is the service itself: every caller sees it."""
+
+    assistant_id: str
+    graph_id: str
+    owner: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    description: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """A run that starts by the clock. `payload` is the body the runs are created with, `next_run_at` None is never."""
+
+    cron_id: str
+    assistant_id: str
+    owner: str
+    schedule: str
+    payload: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    thread_id: str | None = None
+    timezone: str | None = None
+    end_time: datetime | None = None
+    next_run_at: datetime | None = None
+    on_run_completed: Literal["delete", "keep"] = "delete"
+    enabled: bool = True
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution of a graph on a thread. Exactly one of `input`, `resume` and `checkpoint_id` starts it.
+    """One execution of a graph on a thread.
 
     `turn_id` is the id of the turn's first run: an interrupted turn has one run more for every resume.
-    `kwargs` holds what the run was asked to do: `{message}`, `{resume: {interrupt_id, value}}` or `{checkpoint_id}`.
+    `kwargs` holds what the run was asked to do, in JSON types; `threadline.services.runs` says with which keys.
     """
 
     run_id: str
@@ -47,6 +95,10 @@ class Run:
     attempt: int = 1
     ended_at: datetime | None = None
     error: dict[str, Any] | None = None
+    assistant_id: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    multitask_strategy: MultitaskStrategy = "enqueue"
+    updated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -70,6 +71,11 @@ threads = Table(
     Column("metadata", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("status", String(20), nullable=False, server_default="idle"),
+    Column("config", JSON, nullable=False, server_default="{}"),
+    Column("error", JSON),
+    Column("interrupts", JSON, nullable=False, server_default="{}"),
+    Column("state_updated_at", UtcDateTime),
     Index("threads_by_owner", "owner", "updated_at", "thread_id"),
 )
 
@@ -86,8 +92,63 @@ runs = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
     Column("error", JSON),
+    Column("assistant_id", String(36)),
+    Column("metadata", JSON, nullable=False, server_default="{}"),
+    Column("multitask_strategy", String(20), nullable=False, server_default="enqueue"),
+    Column("updated_at", UtcDateTime),
     Index("runs_by_thread", "thread_id", "created_at"),
     Index("runs_by_status", "status", "created_at"),
+)
+
+assistants = Table(
+    "assistants",
+    metadata,
+    Column("assistant_id", String(36), primary_key=True),
+    Column("graph_id", String(100), nullable=False),
+    Column("owner", String(100), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("config", JSON, nullable=False),
+    Column("context", JSON, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index("assistants_by_owner", "owner", "created_at"),
+)
+
+assistant_versions = Table(
+    "assistant_versions",
+    metadata,
+    Column("assistant_id", String(36), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("graph_id", String(100), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("config", JSON, nullable=False),
+    Column("context", JSON, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+crons = Table(
+    "crons",
+    metadata,
+    Column("cron_id", String(36), primary_key=True),
+    Column("assistant_id", String(36), nullable=False),
+    Column("owner", String(100), nullable=False),
+    Column("thread_id", String(36)),
+    Column("schedule", String(200), nullable=False),
+    Column("timezone", String(100)),
+    Column("payload", JSON, nullable=False),
+    Column("end_time", UtcDateTime),
+    Column("next_run_at", UtcDateTime),
+    Column("on_run_completed", String(20), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index("crons_by_time", "enabled", "next_run_at"),
 )
 
 run_logs = Table(
