@@ -30,12 +30,11 @@ def frame(event: Event) -> Frame | None:
         case "custom":
             return _custom(data)
         case "messages":
-            text = _text(data["message"]["content"])
-            return Frame("token", {"text": text}) if text else None
+            return _token(data["message"])
         case "interrupt" | "message":
             return Frame(event.type, data)
         case "end" if data["error"] is not None:
-            return Frame("error", data["error"])
+            return Frame("error", {key: data["error"][key] for key in ("kind", "message", "retryable")})
         case "end":
             return Frame("done", {key: data[key] for key in ("status", "usage", "cost", "checkpoint_id", "ms")})
     return None
@@ -66,6 +65,12 @@ def _node(event: Event) -> Frame | None:
     if event.ns:
         shown["path"] = [part.partition(":")[0] for part in event.ns]
     return Frame("node", shown)
+
+
+def _token(message: dict[str, Any]) -> Frame | None:
+    """What the agent says, as it says it; a tool's answer stands in its tool frame."""
+    text = _text(message["content"]) if message["type"] in ("ai", "AIMessageChunk") else ""
+    return Frame("token", {"text": text}) if text else None
 
 
 def _custom(data: Any) -> Frame | None:

@@ -58,7 +58,8 @@ async def test_threads_of_an_owner_the_last_used_first(database: Database) -> No
     rest = await threads.list(owner="me", limit=9, before=first[-1].thread_id)
 
     assert [t.thread_id for t in [*first, *rest]] == [mine[i].thread_id for i in (0, 4, 3, 2, 1)]
-    assert first[0] == replace(mine[0], title="a title", updated_at=START + timedelta(minutes=11))
+    used = {"updated_at": START + timedelta(minutes=11), "status": "busy", "metadata": {"graph_id": "agent"}}
+    assert first[0] == replace(mine[0], title="a title", **used)
     assert await threads.get(mine[1].thread_id) == mine[1]
     assert await threads.get("nobody") is None
 
@@ -91,7 +92,7 @@ async def test_a_run_from_pending_to_its_end(database: Database) -> None:
     ended = replace(one, status="error", attempt=2, ended_at=START, error={"kind": "k"})
     await runs.finish(ended, turn=turn(one), log=log)
 
-    assert await runs.get(one.run_id) == ended
+    assert await runs.get(one.run_id) == replace(ended, updated_at=START)
     assert await runs.list(thread_id=of.thread_id, status=("pending", "running")) == [other]
     assert await archive.read(one.run_id) == log
     assert await archive.read(other.run_id) is None

@@ -22,6 +22,7 @@ from threadline.app.graphs import load_project, opener
 from threadline.app.settings import Settings
 from threadline.domain import ports
 from threadline.domain.errors import Unavailable
+from threadline.domain.records import system_assistant_id
 from threadline.services.auth import Keys
 from threadline.services.checkpoints import Checkpoints
 from threadline.services.limits import RateLimit
@@ -127,6 +128,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             sessions=sessions,
             metrics=metrics,
             timeout=settings.run_timeout,
+            saver=saver,
+            threads=thread_records,
         )
         await stack.enter_async_context(runner.open())
         threads = Threads(thread_records)
@@ -138,6 +141,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             log=event_log,
             runner=runner,
             graph_id=project.default,
+            assistant_id=system_assistant_id,
             busy=settings.busy_session,
         )
         # Opening the graph now finds at the start what would otherwise fail the first message.

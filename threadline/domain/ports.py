@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from threadline.domain.events import Event, EventType
-from threadline.domain.records import Run, RunStatus, Thread, Turn, TurnSummary
+from threadline.domain.records import Run, RunStatus, Thread, ThreadStatus, Turn, TurnSummary
 
 
 class Threads(Protocol):
@@ -26,8 +26,9 @@ class Threads(Protocol):
 
 
 class Runs(Protocol):
-    async def create(self, run: Run, *, title: str | None = None) -> None:
-        """Keep a new run; its thread was used now and, if it has no title yet, gets this one."""
+    async def create(self, run: Run, *, title: str | None = None, thread: Thread | None = None) -> None:
+        """Keep a new run, and its thread if that is new. An old one was used now, is busy, remembers the run's graph
+        and assistant in its metadata and, if it has no title yet, gets this one."""
         ...
 
     async def get(self, run_id: str) -> Run | None: ...
@@ -36,10 +37,29 @@ class Runs(Protocol):
         """Oldest first."""
         ...
 
+    async def page(
+        self, thread_id: str, *, status: RunStatus | None = None, limit: int, offset: int = 0
+    ) -> Sequence[Run]:
+        """A thread's runs, newest first."""
+        ...
+
     async def start(self, run_id: str, *, attempt: int) -> None: ...
 
-    async def finish(self, run: Run, *, turn: Turn | None, log: Sequence[Event]) -> None:
-        """Keep the run's final state, its turn and its whole log in one transaction. Doing it twice is harmless."""
+    async def finish(
+        self,
+        run: Run,
+        *,
+        turn: Turn | None,
+        log: Sequence[Event],
+        thread_status: ThreadStatus = "idle",
+        interrupts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep the run's final state, its turn, its whole log and how it leaves its thread in one transaction. Doing
+        it twice is harmless. A thread that has other runs to do stays busy."""
+        ...
+
+    async def delete(self, run_id: str) -> None:
+        """Delete a run with its log and, if it began one, its turn."""
         ...
 
 
@@ -82,6 +102,10 @@ class EventLog(Protocol):
 
     def follow(self, run_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
         """Every event with an id above `after`, as it comes, until the run's end."""
+        ...
+
+    def values(self, run_id: str, ns: tuple[str, ...], checkpoint_id: str) -> bytes | None:
+        """The JSON of a state that a run which is going on has just reached, if it is still at hand."""
         ...
 
 

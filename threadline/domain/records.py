@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID, uuid5
+
+_GRAPHS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 
 RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
 ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
@@ -55,6 +58,11 @@ class Assistant:
     context: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     version: int = 1
+
+
+def system_assistant_id(graph_id: str) -> str:
+    """The id of the assistant that every graph has from the start: the same on every LangGraph server."""
+    return str(uuid5(_GRAPHS, graph_id))
 
 
 @dataclass(frozen=True, slots=True)

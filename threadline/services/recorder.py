@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import orjson
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, convert_to_messages
 from langgraph.types import StreamMode, StreamPart
 
@@ -18,19 +19,26 @@ STREAM_MODES: tuple[StreamMode, ...] = ("messages", "tasks", "custom", "checkpoi
 """What a graph is asked to stream. Everything else a reader may want is derived from these; of `updates`, only those of
 tasks that did not run are used, since their ends are in no `tasks` part."""
 
-_MESSAGE_METADATA = (
-    "langgraph_node",
-    "langgraph_step",
-    "langgraph_triggers",
-    "langgraph_path",
-    "langgraph_checkpoint_ns",
-)
+_PRIVATE_METADATA = ("__", "langgraph_auth_", "langgraph_request_id")
+
+
+def graph_modes(wanted: Collection[str]) -> list[StreamMode]:
+    """What to ask a graph for so that a log can serve `wanted`, a client's stream modes."""
+    modes: list[Any] = [*STREAM_MODES]
+    modes += [mode for mode in ("values", "tools") if mode in wanted]
+    return modes
 
 
 class Write(Protocol):
     """Appends to the run's log."""
 
     def __call__(self, type: EventType, data: Any, *, ns: tuple[str, ...]) -> Event: ...
+
+
+class Keep(Protocol):
+    """Keeps the state as of a checkpoint at hand for readers, as JSON, while the run goes on."""
+
+    def __call__(self, ns: tuple[str, ...], checkpoint_id: str, values: bytes) -> None: ...
 
 
 @dataclass(slots=True)
@@ -42,21 +50,41 @@ class _Task:
 
 
 @dataclass(slots=True)
+class _Held:
+    """A state that waits for the id of its checkpoint."""
+
+    values: Any
+    interrupts: Any
+
+
+@dataclass(slots=True)
 class Recorder:
-    """One run's recorder. `write` appends to the log; `clock` is in seconds and only its differences matter."""
+    """One run's recorder. `write` appends to the log; `clock` is in seconds and only its differences matter.
+
+    `wanted` are the stream modes a client asked for: what only they need is logged too. `saved` is whether the run's
+    checkpoints can be read later; where they cannot, states are logged whole.
+    """
 
     write: Write
+    keep: Keep | None = None
+    wanted: frozenset[str] = frozenset()
+    saved: bool = True
     clock: Callable[[], float] = time.perf_counter
     checkpoint_id: str | None = None
     message: dict[str, Any] | None = None
     tools: list[str] = field(default_factory=list)
     interrupts: list[dict[str, Any]] = field(default_factory=list)
+    waiting: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    halted: bool = False
+    next: list[str] = field(default_factory=list)
     failed_node: str | None = None
     last_node: str | None = None
     _streamed: dict[str | None, str] = field(default_factory=dict)
     _steps: dict[tuple[str, ...], int] = field(default_factory=dict)
     _tasks: dict[str, _Task] = field(default_factory=dict)
-    _metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _described: set[str | None] = field(default_factory=set)
+    _held: dict[tuple[str, ...], _Held] = field(default_factory=dict)
+    _last: dict[tuple[str, ...], tuple[str, bytes]] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -67,7 +95,10 @@ class Recorder:
         """Log one stream part; what says nothing new gives None."""
         ns = part["ns"]
         data: Any = part["data"]
-        match part["type"]:
+        kind: str = part["type"]
+        if kind != "checkpoints" and ns in self._held:
+            self._release(ns, None)
+        match kind:
             case "messages":
                 return self._message(ns, *data)
             case "tasks":
@@ -76,9 +107,17 @@ class Recorder:
                 return self.write("custom", jsonable(data), ns=ns)
             case "checkpoints":
                 return self._checkpoint(ns, data)
-            case "updates" if (data.get("__metadata__") or {}).get("cached"):
-                return self._kept_result(ns, data)
+            case "updates":
+                return self._updates(ns, data)
+            case "values":
+                self._hold(ns, data, part.get("interrupts"))
+            case "tools":
+                return self.write("tools", jsonable(data), ns=ns)
         return None
+
+    def note(self, event: Mapping[str, Any]) -> Event:
+        """Log an `astream_events` object."""
+        return self.write("events", jsonable(event), ns=())
 
     def restore(self, values: Any, checkpoint_id: str) -> None:
         """Take over from the state what an earlier attempt did before a crash, which its log may have lost."""
@@ -87,6 +126,8 @@ class Recorder:
 
     def close_tasks(self, reason: str) -> None:
         """Mark every task that is still open as failed, so that a stream closes what it opened."""
+        for ns in list(self._held):
+            self._release(ns, None)
         for task_id, task in reversed(list(self._tasks.items())):
             self._end(task.ns, {"id": task_id, "name": task.name, "result": {}, "error": reason, "interrupts": []})
 
@@ -96,20 +137,59 @@ class Recorder:
             self.write("message", self.message, ns=())
 
     def _message(self, ns: tuple[str, ...], message: BaseMessage, metadata: Mapping[str, Any]) -> Event | None:
-        if not isinstance(message, AIMessage):  # tool and human messages stand in their task's result
-            return None
-        place = metadata.get("langgraph_checkpoint_ns", "")
-        brief = self._metadata.get(place)
-        if brief is None:
-            brief = self._metadata[place] = {key: jsonable(metadata.get(key)) for key in _MESSAGE_METADATA}
         said = delta(message)
-        before = self._streamed.pop(message.id, "") if is_delta(message) else ""
-        self._streamed[message.id] = before + text_of(said)  # and is thereby the last one
-        return self.write("messages", {"message": said, "metadata": brief}, ns=ns)
+        if isinstance(message, AIMessage):
+            before = self._streamed.pop(message.id, "") if is_delta(message) else ""
+            self._streamed[message.id] = before + text_of(said)  # and is thereby the last one
+        described = None
+        if message.id not in self._described:
+            self._described.add(message.id)
+            described = {key: jsonable(metadata[key]) for key in metadata if not key.startswith(_PRIVATE_METADATA)}
+        return self.write("messages", {"message": said, "metadata": described}, ns=ns)
+
+    def _updates(self, ns: tuple[str, ...], data: Any) -> Event | None:
+        if not isinstance(data, Mapping):
+            return None
+        cached = (data.get("__metadata__") or {}).get("cached")
+        event = self._kept_result(ns, data) if cached else None
+        if "__interrupt__" in data and not ns:
+            self.halted = True
+        if "updates" in self.wanted:
+            shown = {key: value for key, value in data.items() if key != "__metadata__"}
+            self.write("updates", jsonable(shown), ns=ns)
+        return event
+
+    def _hold(self, ns: tuple[str, ...], data: Any, interrupts: Any) -> None:
+        """Hold a state until its checkpoint is named, which is the next thing its graph streams."""
+        shown = data
+        if isinstance(data, Mapping) and "__interrupt__" in data:
+            interrupts = data["__interrupt__"]
+            shown = {key: value for key, value in data.items() if key != "__interrupt__"}
+        self._held[ns] = _Held(shown, jsonable(interrupts) if interrupts else None)
+
+    def _release(self, ns: tuple[str, ...], checkpoint_id: str | None) -> None:
+        """Log the held state: by its checkpoint's id, or whole where no checkpoint holds it."""
+        held = self._held.pop(ns)
+        state = jsonable(held.values)
+        if self.saved:
+            packed = orjson.dumps(state)
+            last_id, last = self._last.get(ns, (None, b""))
+            if checkpoint_id is None and packed == last:  # nothing was added before the graph stopped to ask
+                checkpoint_id = last_id
+            if checkpoint_id is not None:
+                self._last[ns] = (checkpoint_id, packed)
+                if self.keep is not None:
+                    self.keep(ns, checkpoint_id, packed)
+                self.write("values", {"checkpoint_id": checkpoint_id, "interrupts": held.interrupts}, ns=ns)
+                return
+        self.write("values", {"values": state, "interrupts": held.interrupts}, ns=ns)
 
     def _task_start(self, ns: tuple[str, ...], data: Mapping[str, Any]) -> Event:
         task = self._tasks[data["id"]] = _Task(data["name"], self._steps.get(ns, 0) + 1, ns, self.clock())
         start = {"id": data["id"], "name": task.name, "step": task.step, "triggers": list(data["triggers"])}
+        if "tasks" in self.wanted:
+            start["input"] = jsonable(data["input"])
+            start["metadata"] = jsonable(data.get("metadata"))
         return self.write("tasks", start, ns=ns)
 
     def _task_end(self, ns: tuple[str, ...], data: Mapping[str, Any]) -> Event:
@@ -120,8 +200,10 @@ class Recorder:
             self.failed_node = data["name"] if data["error"] else self.failed_node
         known = {interrupt["id"] for interrupt in self.interrupts}
         for interrupt in jsonable(data["interrupts"]):
+            brief = {"id": interrupt["id"], "value": interrupt["value"]}
+            if not ns:
+                self.waiting.setdefault(data["id"], []).append(brief)
             if interrupt["id"] not in known:
-                brief = {"id": interrupt["id"], "value": interrupt["value"]}
                 self.interrupts.append(brief)
                 self.write("interrupt", brief, ns=ns)
         return event
@@ -154,11 +236,15 @@ class Recorder:
         parent = data["parent_config"]
         checkpoint_id = data["config"]["configurable"]["checkpoint_id"]
         step = data["metadata"]["step"]
+        if ns in self._held:
+            self._release(ns, checkpoint_id)
         self._steps[ns] = step
+        known = not ns and checkpoint_id == self.checkpoint_id
         if not ns:
-            if checkpoint_id == self.checkpoint_id:  # a resumed run shows again the checkpoint it starts from
-                return None
             self.checkpoint_id = checkpoint_id
+            self.next = list(data["next"])
+        if known and "checkpoints" not in self.wanted:  # a resumed run shows again the checkpoint it starts from
+            return None
         brief = {
             "checkpoint_id": checkpoint_id,
             "parent_id": parent and parent["configurable"]["checkpoint_id"],
@@ -166,6 +252,13 @@ class Recorder:
             "source": data["metadata"]["source"],
             "next": list(data["next"]),
         }
+        if "checkpoints" in self.wanted:
+            brief["metadata"] = jsonable(data["metadata"])
+            brief["tasks"] = jsonable(data["tasks"])
+            if not self.saved:
+                brief["values"] = jsonable(data["values"])
+            elif self.keep is not None:
+                self.keep(ns, checkpoint_id, orjson.dumps(jsonable(data["values"])))
         return self.write("checkpoints", brief, ns=ns)
 
     def _results(self, result: Any) -> None:

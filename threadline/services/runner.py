@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+from uuid import UUID
 
 import structlog
-from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import GraphRecursionError
-from langgraph.types import Command, StateSnapshot
+from langgraph.types import StateSnapshot, StreamPart
 
 from threadline.domain import ports
 from threadline.domain.errors import ThreadlineError
 from threadline.domain.events import Event
-from threadline.domain.records import Run, RunStatus, Turn
+from threadline.domain.records import Run, RunStatus, ThreadStatus, Turn
+from threadline.services import invocation
 from threadline.services.graphs import Graph, OpenGraph
 from threadline.services.metrics import Metrics
 from threadline.services.models.usage import UsageMeter
-from threadline.services.recorder import STREAM_MODES, Recorder
+from threadline.services.recorder import Recorder, graph_modes
 from threadline.services.sessions import Sessions
 from threadline.services.turns import joined, unique
 
@@ -33,6 +35,10 @@ log = structlog.get_logger(__name__)
 
 MAX_ATTEMPTS = 5
 """A run that was cut off this often is not taken up again: it may be what brings the service down."""
+
+
+CancelAction = Literal["interrupt", "rollback"]
+"""What becomes of a run that is cancelled: it stays, as far as it came, or it is as if it had never been."""
 
 
 class RunLog(ports.EventLog, Protocol):
@@ -43,6 +49,8 @@ class RunLog(ports.EventLog, Protocol):
     async def reopen(self, run_id: str, *, attempt: int) -> list[Event]: ...
 
     def events(self, run_id: str) -> list[Event]: ...
+
+    def keep_values(self, run_id: str, ns: tuple[str, ...], checkpoint_id: str, values: bytes) -> None: ...
 
     def draft_end(self, run_id: str, data: Any) -> Event: ...
 
@@ -87,8 +95,14 @@ class Runner:
         sessions: Sessions,
         metrics: Metrics,
         timeout: float,
+        saver: BaseCheckpointSaver[Any],
+        threads: ports.Threads,
+        ended: Callable[[Run, Outcome], None] = lambda run, outcome: None,
     ) -> None:
         self._graphs = graphs
+        self._saver = saver
+        self._threads = threads
+        self._ended = ended
         self._runs = runs
         self._turns = turns
         self._log = log
@@ -97,7 +111,8 @@ class Runner:
         self._timeout = timeout
         self._lanes: dict[str, deque[Run]] = {}
         self._streams: dict[str, asyncio.Task[None]] = {}
-        self._cancelled: set[str] = set()
+        self._cancelled: dict[str, CancelAction] = {}
+        self._delayed: dict[str, tuple[Run, asyncio.TimerHandle]] = {}
         self._work: dict[str, set[asyncio.Task[None]]] = {}
 
     @asynccontextmanager
@@ -112,10 +127,14 @@ class Runner:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def busy(self, thread_id: str) -> bool:
-        return thread_id in self._lanes
+        return thread_id in self._lanes or any(run.thread_id == thread_id for run, _ in self._delayed.values())
 
-    def submit(self, run: Run) -> None:
-        """Queue a run behind those of its thread."""
+    def submit(self, run: Run, *, delay: float = 0) -> None:
+        """Queue a run behind those of its thread, `delay` seconds from now."""
+        if delay > 0:
+            timer = asyncio.get_running_loop().call_later(delay, self._due, run)
+            self._delayed[run.run_id] = (run, timer)
+            return
         lane = self._lanes.get(run.thread_id)
         if lane is not None:
             lane.append(run)
@@ -123,8 +142,13 @@ class Runner:
         self._lanes[run.thread_id] = deque([run])
         self._spawn(run.thread_id, self._drain(run.thread_id))
 
-    def cancel(self, run: Run) -> None:
+    def _due(self, run: Run) -> None:
+        del self._delayed[run.run_id]
+        self.submit(run)
+
+    def cancel(self, run: Run, action: CancelAction = "interrupt") -> None:
         """Stop a run, with the model call it waits for; one that has not begun ends at once."""
+        self._cancelled[run.run_id] = action
         stream = self._streams.get(run.run_id)
         if stream is not None:
             stream.cancel()
@@ -133,9 +157,13 @@ class Runner:
         waiting = next((queued for queued in list(lane)[1:] if queued.run_id == run.run_id), None)
         if waiting is not None:
             lane.remove(waiting)
-            self._spawn(run.thread_id, self._finish(waiting, self._recorder(waiting), UsageMeter(), CANCELLED, ms=0))
-        elif lane and lane[0].run_id == run.run_id:
-            self._cancelled.add(run.run_id)
+        elif run.run_id in self._delayed:
+            waiting, timer = self._delayed.pop(run.run_id)
+            timer.cancel()
+        if waiting is not None:
+            self._spawn(run.thread_id, self._drop(waiting))
+        elif not lane or lane[0].run_id != run.run_id:
+            del self._cancelled[run.run_id]
 
     async def idle(self, thread_id: str) -> None:
         """Wait until nothing runs or waits on the thread."""
@@ -161,6 +189,13 @@ class Runner:
             lane.popleft()
         del self._lanes[thread_id]
 
+    async def _drop(self, run: Run) -> None:
+        """End a run that never began."""
+        try:
+            await self._finish(run, self._recorder(run), UsageMeter(), CANCELLED, ms=0)
+        finally:
+            self._cancelled.pop(run.run_id, None)
+
     async def _job(self, run: Run) -> None:
         """One run from its first event to its last; nothing it does may hurt another run."""
         started = time.perf_counter()
@@ -178,11 +213,12 @@ class Runner:
             end = {"status": "error", "error": error, "usage": None, "cost": None, "checkpoint_id": None}
             await self._log.close(run.run_id, self._log.draft_end(run.run_id, {**end, "ms": _ms_since(started)}))
         finally:
-            self._cancelled.discard(run.run_id)
+            self._cancelled.pop(run.run_id, None)
 
     async def _begin(self, run: Run, recorder: Recorder) -> None:
-        await self._runs.start(run.run_id, attempt=run.attempt)
-        ids = {"run_id": run.run_id, "thread_id": run.thread_id, "graph_id": run.graph_id, "attempt": run.attempt}
+        if run.status != "running":
+            await self._runs.start(run.run_id, attempt=run.attempt)
+        ids = {name: getattr(run, name) for name in ("run_id", "thread_id", "graph_id", "assistant_id", "attempt")}
         self._log.append(run.run_id, "run", ids)
         await self._sessions.begin(run)
 
@@ -206,31 +242,20 @@ class Runner:
             return CANCELLED
         error = stream.exception()
         if error is None:
-            return WAITING if recorder.interrupts else SUCCESS
+            return WAITING if recorder.interrupts or recorder.halted else SUCCESS
         return _failure(run, error, recorder.failed_node)
 
     async def _stream(self, run: Run, recorder: Recorder, meter: UsageMeter) -> None:
-        config: RunnableConfig = {
-            "configurable": {"thread_id": run.thread_id},
-            "metadata": {"run_id": run.run_id, "graph_id": run.graph_id},
-            "callbacks": [meter],
-        }
+        config = invocation.config_of(run, callbacks=[meter])
         async with self._graphs[run.graph_id](config) as graph:
             left_off = await _left_off(graph, run) if run.attempt > 1 else None
             if left_off is not None:
                 recorder.restore(left_off.values, left_off.config["configurable"]["checkpoint_id"])
-                if not left_off.next:
+                if not left_off.tasks:
                     return
-            if "checkpoint_id" in run.kwargs and left_off is None:
-                config["configurable"]["checkpoint_id"] = run.kwargs["checkpoint_id"]
-            parts = graph.astream(
-                None if left_off else _input(run),
-                config,
-                stream_mode=STREAM_MODES,
-                subgraphs=True,
-                durability="sync",
-                version="v2",
-            )
+            else:
+                config["configurable"].update(invocation.place(run))
+            parts = _parts(graph, None if left_off else invocation.given(run), config, run, recorder)
             try:
                 async with asyncio.timeout(self._timeout) as deadline:
                     async for part in parts:
@@ -257,6 +282,12 @@ class Runner:
                 "ms": ms,
             },
         )
+        if run.kwargs.get("temporary") or self._cancelled.get(run.run_id) == "rollback":
+            await self._forget(run)
+            await self._log.close(run.run_id, end)
+            self._metrics.run_ended(outcome.word, seconds=ms / 1000, tokens=None, cost=meter.cost)
+            self._ended(run, outcome)
+            return
         ended = datetime.now(UTC)
         earlier = await self._turns.get(run.thread_id, run.turn_id) if run.turn_id != run.run_id else None
         turn = joined(earlier, _turn(run, recorder, meter, outcome, ended))
@@ -264,28 +295,65 @@ class Runner:
             replace(run, status=outcome.status, ended_at=ended, error=outcome.error),
             turn=turn,
             log=[*self._log.events(run.run_id), end],
+            thread_status=_thread_status(outcome, recorder),
+            interrupts=recorder.waiting,
         )
         await self._sessions.complete(turn, recorder.last_node)
         await self._log.close(run.run_id, end)
         self._metrics.run_ended(outcome.word, seconds=ms / 1000, tokens=turn.tokens_used, cost=turn.cost)
         log.info("run_ended", run_id=run.run_id, thread_id=run.thread_id, status=outcome.word, ms=ms)
+        self._ended(run, outcome)
+
+    async def _forget(self, run: Run) -> None:
+        """Undo a run that is rolled back, or all of a temporary run's thread."""
+        if run.kwargs.get("temporary"):
+            await self._saver.adelete_thread(run.thread_id)
+            await self._threads.delete(run.thread_id)
+            return
+        await self._saver.adelete_for_runs([run.run_id])
+        await self._runs.delete(run.run_id)
+        await self._sessions.forget(run.thread_id)
 
     def _recorder(self, run: Run) -> Recorder:
-        return Recorder(partial(self._log.append, run.run_id))
+        return Recorder(
+            partial(self._log.append, run.run_id),
+            keep=partial(self._log.keep_values, run.run_id),
+            wanted=invocation.wanted(run),
+            saved=invocation.saved(run),
+        )
 
 
-def _input(run: Run) -> Any:
-    if "checkpoint_id" in run.kwargs:
-        return None
-    if "resume" in run.kwargs:
-        resume = run.kwargs["resume"]
-        return Command(resume={resume["interrupt_id"]: resume["value"]})
-    # The run's id is the message's id: taken up again after a crash, the message cannot enter the state twice.
-    return {"messages": [HumanMessage(run.kwargs["message"], id=run.run_id)]}
+async def _parts(
+    graph: Graph, given: Any, config: RunnableConfig, run: Run, recorder: Recorder
+) -> AsyncIterator[StreamPart[Any, Any]]:
+    """What the graph streams. Where a client asked for `events`, they are logged on the way."""
+    modes, options = graph_modes(recorder.wanted), invocation.options(run)
+    if "events" not in recorder.wanted:
+        async for part in graph.astream(given, config, stream_mode=modes, version="v2", **options):
+            yield part
+        return
+    config["run_id"] = UUID(run.run_id)
+    events = graph.astream_events(given, config, version="v2", stream_mode=modes, **options)
+    async for event in events:
+        chunk = event["data"].get("chunk")
+        if event["event"] == "on_chain_stream" and event["run_id"] == run.run_id and isinstance(chunk, tuple):
+            ns, mode, data = chunk if len(chunk) == 3 else ((), *chunk)
+            yield {"type": mode, "ns": ns, "data": data}  # as `version="v2"` does
+        recorder.note(event)
+
+
+def _thread_status(outcome: Outcome, recorder: Recorder) -> ThreadStatus:
+    if outcome.error is not None:
+        return "error"
+    return "interrupted" if outcome is WAITING or recorder.next else "idle"
 
 
 async def _left_off(graph: Graph, run: Run) -> StateSnapshot | None:
-    """Where an earlier attempt of the run stopped; None if it left no checkpoint."""
+    """Where an earlier attempt of the run stopped; None if it left no checkpoint.
+
+    It was done if the snapshot has no tasks. `next` would not tell: it leaves out tasks that have written already,
+    and a crash may come between a last task's writes and the checkpoint that takes them up.
+    """
     snapshot = await graph.aget_state({"configurable": {"thread_id": run.thread_id}})
     return snapshot if (snapshot.metadata or {}).get("run_id") == run.run_id else None
 
@@ -298,10 +366,11 @@ def _failure(run: Run, error: BaseException, node: str | None) -> Outcome:
         return Outcome(status, status, told)
     if isinstance(error, GraphRecursionError):
         told = {"kind": "recursion_limit", "message": "The graph took too many steps.", "retryable": False}
-        return Outcome("error", "error", told)
+        return Outcome("error", "error", {**told, "type": "GraphRecursionError"})
     log.error("run_failed", run_id=run.run_id, kind="internal", node=node, exc_info=error)
     where = f"The node {node}" if node else "The graph"
-    return Outcome("error", "error", {"kind": "internal", "message": f"{where} failed.", "retryable": True})
+    told = {"kind": "internal", "message": f"{where} failed.", "retryable": True}
+    return Outcome("error", "error", {**told, "type": type(error).__name__})
 
 
 def _turn(run: Run, recorder: Recorder, meter: UsageMeter, outcome: Outcome, ended: datetime) -> Turn:
@@ -314,8 +383,8 @@ def _turn(run: Run, recorder: Recorder, meter: UsageMeter, outcome: Outcome, end
     }
     if outcome.error is not None:
         extra["error"] = outcome.error
-    if "checkpoint_id" in run.kwargs:
-        extra["rerun_of"] = run.kwargs["checkpoint_id"]
+    if "rerun_of" in run.kwargs:
+        extra["rerun_of"] = run.kwargs["rerun_of"]
     usage = meter.usage()
     return Turn(
         session_id=run.thread_id,

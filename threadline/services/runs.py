@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
+from langchain_core.messages import convert_to_messages
+
 from threadline.domain import ports
 from threadline.domain.errors import Conflict, Missing
 from threadline.domain.events import Event
-from threadline.domain.records import ENDED, Caller, Run, Thread
+from threadline.domain.records import ENDED, Assistant, Caller, MultitaskStrategy, Run, RunStatus, Thread
 from threadline.services.checkpoints import Checkpoints
-from threadline.services.runner import RunLog, Runner
+from threadline.services.payload import text_of
+from threadline.services.runner import CancelAction, RunLog, Runner
 from threadline.services.sessions import Sessions
 from threadline.services.threads import Threads, as_uuid
 
 TITLE_CHARS = 80
+BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +34,23 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class StartRun:
-    """What to run: a message, the answer to an interrupt, or a checkpoint to execute again from."""
+    """What to run.
+
+    In the words of a chat: a message, the answer to an interrupt, or a checkpoint to execute again from. In the words
+    of a graph: `call`, with the keys that `threadline.services.invocation` lists. `strategy` says what becomes of a
+    run that is going on already (None: as the settings have it), `create` whether an unknown thread is made.
+    """
 
     caller: Caller
     thread_id: str | None = None
     message: str | None = None
     resume: Resume | None = None
     checkpoint_id: str | None = None
+    call: dict[str, Any] | None = None
+    assistant: Assistant | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    strategy: MultitaskStrategy | None = None
+    create: bool = False
 
 
 class Runs:
@@ -52,6 +66,7 @@ class Runs:
         log: RunLog,
         runner: Runner,
         graph_id: str,
+        assistant_id: Callable[[str], str],
         busy: Literal["enqueue", "reject"],
     ) -> None:
         self._threads = threads
@@ -61,6 +76,7 @@ class Runs:
         self._log = log
         self._runner = runner
         self._graph_id = graph_id
+        self._assistant_id = assistant_id
         self._busy = busy
         self._gates: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -71,9 +87,15 @@ class Runs:
         has nothing to execute after the checkpoint.
         """
         if request.thread_id is None:
-            return await self._start(await self._threads.open(None, request.caller), request)
+            return await self._start(self._threads.new(None, request.caller), request, new=True)
         async with self._gate(request.thread_id):
-            return await self._start(await self._threads.check(request.thread_id, request.caller), request)
+            try:
+                thread, new = await self._threads.check(request.thread_id, request.caller), False
+            except Missing:
+                if not request.create:
+                    raise
+                thread, new = await self._threads.unused(request.thread_id, request.caller), True
+            return await self._start(thread, request, new=new)
 
     async def recover(self) -> int:
         """Take up what an earlier process left unfinished; to be called once, before the first request."""
@@ -81,7 +103,7 @@ class Runs:
         for run in unfinished:
             attempt = run.attempt + (run.status == "running")
             await self._log.reopen(run.run_id, attempt=attempt)
-            self._runner.submit(replace(run, attempt=attempt))
+            self._runner.submit(replace(run, attempt=attempt, status="pending"), delay=_delay(run))
         return len(unfinished)
 
     def busy(self, thread_id: str) -> bool:
@@ -103,11 +125,28 @@ class Runs:
         """The run's events after `after`, until its end."""
         return self._log.follow(run.run_id, after=after)
 
-    async def cancel(self, run: Run) -> None:
+    async def cancel(self, run: Run, action: CancelAction = "interrupt") -> None:
         """Ask a run to stop, and the model call it waits for. Raises Conflict if it has ended."""
         if run.status in ENDED:
             raise Conflict("The run has already ended.")
-        self._runner.cancel(run)
+        self._runner.cancel(run, action)
+
+    async def of_thread(
+        self, thread: Thread, *, status: RunStatus | None = None, limit: int = 10, offset: int = 0
+    ) -> Sequence[Run]:
+        """The thread's runs, newest first."""
+        return await self._runs.page(thread.thread_id, status=status, limit=limit, offset=offset)
+
+    async def unfinished(self, thread: Thread | None, status: Collection[RunStatus]) -> list[Run]:
+        """What waits or goes on, on one thread or on all."""
+        return await self._runs.list(thread_id=thread.thread_id if thread else None, status=status)
+
+    async def delete(self, run: Run) -> None:
+        """Delete a run that has ended: its row, its log and its turn; its checkpoints stay. Raises Conflict."""
+        if run.status not in ENDED:
+            raise Conflict("The run has not ended. Cancel it first.")
+        await self._runs.delete(run.run_id)
+        await self._sessions.forget(run.thread_id)
 
     async def delete_thread(self, thread_id: str, caller: Caller) -> None:
         """Delete every trace of a thread; what still runs on it is cancelled first."""
@@ -121,36 +160,91 @@ class Runs:
             await self._checkpoints.delete(thread)
             await self._threads.delete(thread)
 
-    async def _start(self, thread: Thread, request: StartRun) -> Run:
-        if self._busy == "reject" and self._runner.busy(thread.thread_id):
-            raise Conflict("The session is busy with another message.")
+    async def _start(self, thread: Thread, request: StartRun, *, new: bool) -> Run:
+        await self._make_room(thread, request)
         run_id = str(uuid4())
         turn_id, kwargs = run_id, dict[str, Any]()
-        if request.message is not None:
+        if request.call is not None:
+            kwargs = {**request.call, "message": _question(request.call.get("input"))}
+            if "resume" in (request.call.get("command") or {}) and thread.status == "interrupted":
+                turn_id = await self._last_turn(thread) or run_id
+        elif request.message is not None:
             kwargs["message"] = request.message
         elif request.resume is not None:
             turn_id = await self._waiting_turn(thread, request.resume)
-            kwargs["resume"] = asdict(request.resume)
+            kwargs["command"] = {"resume": {request.resume.interrupt_id: request.resume.value}}
         elif request.checkpoint_id is not None:
             kwargs["message"] = await self._checkpoints.question(thread, request.checkpoint_id)
-            kwargs["checkpoint_id"] = request.checkpoint_id
-        run = Run(run_id, thread.thread_id, self._graph_id, turn_id, "pending", kwargs, datetime.now(UTC))
-        await self._runs.create(run, title=_title(request.message))
+            kwargs["checkpoint"] = {"checkpoint_id": request.checkpoint_id}
+            kwargs["rerun_of"] = request.checkpoint_id
+        graph_id = request.assistant.graph_id if request.assistant else self._graph_id
+        now = datetime.now(UTC)
+        run = Run(
+            run_id,
+            thread.thread_id,
+            graph_id,
+            turn_id,
+            "pending",
+            kwargs,
+            now,
+            assistant_id=request.assistant.assistant_id if request.assistant else self._assistant_id(graph_id),
+            metadata=request.metadata,
+            multitask_strategy=request.strategy or self._busy,
+            updated_at=now,
+        )
+        delay = _delay(run)
+        # A run that begins at once is kept as one that runs: that spares a write.
+        kept = run if delay or self._runner.busy(thread.thread_id) else replace(run, status="running")
+        await self._runs.create(kept, title=_title(kwargs.get("message")), thread=thread if new else None)
         self._log.open(run_id)
-        self._runner.submit(run)
+        self._runner.submit(kept, delay=delay)
         return run
+
+    async def _make_room(self, thread: Thread, request: StartRun) -> None:
+        """Do with what is going on on the thread as the strategy says. Raises Conflict."""
+        strategy = request.strategy or self._busy
+        if strategy == "enqueue" or not self._runner.busy(thread.thread_id):
+            return
+        if strategy == "reject":
+            raise Conflict("The session is busy with another message." if request.call is None else BUSY)
+        for run in reversed(await self._runs.list(thread_id=thread.thread_id, status=("pending", "running"))):
+            self._runner.cancel(run, strategy)
 
     async def _waiting_turn(self, thread: Thread, resume: Resume) -> str:
         """The turn that asks what `resume` answers. Raises Conflict."""
         snapshot = await self._checkpoints.latest(thread)
         if resume.interrupt_id not in {interrupt.id for interrupt in snapshot.interrupts}:
             raise Conflict("The session is not waiting for an answer to this interrupt.")
-        asking = await self._runs.list(thread_id=thread.thread_id)
-        return asking[-1].turn_id
+        turn = await self._last_turn(thread)
+        if turn is None:
+            raise Conflict("The session is not waiting for an answer to this interrupt.")
+        return turn
+
+    async def _last_turn(self, thread: Thread) -> str | None:
+        last = await self._runs.page(thread.thread_id, limit=1)
+        return last[0].turn_id if last else None
 
     def _gate(self, thread_id: str) -> asyncio.Lock:
         """One lock a thread between starting a run on it and deleting it."""
         return self._gates.setdefault(thread_id.lower(), asyncio.Lock())
+
+
+def _delay(run: Run) -> float:
+    """Seconds until a run is due."""
+    after: float = run.kwargs.get("after_seconds") or 0
+    return max(0.0, (run.created_at - datetime.now(UTC)).total_seconds() + after) if after else 0.0
+
+
+def _question(given: Any) -> str | None:
+    """What a graph's input asks, if it asks in messages: the text of the last one of a person."""
+    messages = given.get("messages") if isinstance(given, Mapping) else None
+    if not messages:
+        return None
+    try:
+        known = convert_to_messages(messages if isinstance(messages, list) else [messages])
+    except (ValueError, TypeError, KeyError, NotImplementedError):
+        return None
+    return next((text_of(message) for message in reversed(known) if message.type == "human"), None)
 
 
 def _title(message: str | None) -> str | None:

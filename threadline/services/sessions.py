@@ -39,7 +39,7 @@ class Sessions:
 
     async def begin(self, run: Run) -> None:
         """A run has begun: its question joins the document."""
-        if run.kwargs.keys() != {"message"}:
+        if not run.kwargs.get("message") or "rerun_of" in run.kwargs or run.kwargs.get("temporary"):
             return
         question = words.asked(run.kwargs["message"], at=run.created_at, turn_id=run.turn_id)
         try:
@@ -76,6 +76,13 @@ class Sessions:
             return await self._live.live(thread_ids)
         except Unavailable:
             return set()
+
+    async def forget(self, thread_id: str) -> None:
+        """Let the document be built anew from the history: what it says has been undone."""
+        try:
+            await self._live.delete(thread_id)
+        except Unavailable:
+            log.debug("live_sessions_away")
 
     async def delete(self, thread_id: str) -> None:
         try:

@@ -24,14 +24,17 @@ class Threads:
             raise Missing(f"There is no session {canonical}.")
         return thread
 
-    async def open(self, thread_id: str | None, caller: Caller) -> Thread:
-        """The caller's thread, or a new one where none is named."""
-        if thread_id is not None:
-            return await self.check(thread_id, caller)
+    def new(self, thread_id: str | None, caller: Caller) -> Thread:
+        """A thread that is not kept yet: its first run keeps it."""
         now = datetime.now(UTC)
-        thread = Thread(str(uuid4()), owner=caller.id, created_at=now, updated_at=now)
-        await self._threads.create(thread)
-        return thread
+        return Thread(thread_id or str(uuid4()), owner=caller.id, created_at=now, updated_at=now, state_updated_at=now)
+
+    async def unused(self, thread_id: str, caller: Caller) -> Thread:
+        """A new thread under an id of the caller's choice. Raises Missing if it is somebody else's already."""
+        canonical = as_uuid(thread_id, "session")
+        if await self._threads.get(canonical) is not None:
+            raise Missing(f"There is no session {canonical}.")
+        return self.new(canonical, caller)
 
     async def list(self, caller: Caller, *, limit: int, before: str | None) -> list[Thread]:
         if before is not None:

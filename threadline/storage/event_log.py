@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
@@ -21,6 +22,9 @@ from threadline.domain.ports import Archive, LiveLog
 
 log = structlog.get_logger(__name__)
 
+KEPT_VALUES = 16
+"""States of a run that are kept at hand while it goes on. A reader that is further behind reads them from history."""
+
 BATCH_SECONDS = 0.05
 """How long events gather before they go to the live log together."""
 
@@ -28,7 +32,7 @@ BATCH_SECONDS = 0.05
 class Tape:
     """One run's events in this process, and those who wait for more."""
 
-    __slots__ = ("copied", "ended", "events", "next_id", "waiting")
+    __slots__ = ("copied", "ended", "events", "next_id", "values", "waiting")
 
     def __init__(self, events: Iterable[Event], next_id: int) -> None:
         self.events = list(events)
@@ -36,6 +40,7 @@ class Tape:
         self.copied = len(self.events)
         self.ended = False
         self.waiting: set[asyncio.Event] = set()
+        self.values: OrderedDict[tuple[tuple[str, ...], str], bytes] = OrderedDict()
 
     def wake(self) -> None:
         for waiter in self.waiting:
@@ -92,6 +97,18 @@ class TieredEventLog:
         self._uncopied[run_id] = tape
         self._work.set()
         return event
+
+    def keep_values(self, run_id: str, ns: tuple[str, ...], checkpoint_id: str, values: bytes) -> None:
+        """Keep the JSON of a state at hand for the readers of a run that is going on; the last few are kept."""
+        kept = self._tapes[run_id].values
+        kept[ns, checkpoint_id] = values
+        while len(kept) > KEPT_VALUES:
+            kept.popitem(last=False)
+
+    def values(self, run_id: str, ns: tuple[str, ...], checkpoint_id: str) -> bytes | None:
+        """The JSON of a state, if it is at hand."""
+        tape = self._tapes.get(run_id)
+        return tape.values.get((ns, checkpoint_id)) if tape else None
 
     def events(self, run_id: str) -> list[Event]:
         """What a run that is going on has written so far."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
-from sqlalchemy import delete, func, insert, select, tuple_, update
+from sqlalchemy import case, delete, exists, func, insert, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from threadline.domain.events import Event
-from threadline.domain.records import Run, RunStatus, Thread, Turn, TurnSummary
+from threadline.domain.records import Run, RunStatus, Thread, ThreadStatus, Turn, TurnSummary
 from threadline.storage.database import Database
 from threadline.storage.tables import chat_history, run_logs, runs, threads, turn_id_of
 
@@ -64,12 +64,21 @@ class SqlRuns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, run: Run, *, title: str | None = None) -> None:
-        used: dict[str, Any] = {"updated_at": run.created_at}
-        if title is not None:
-            used["title"] = func.coalesce(threads.c.title, title)
+    async def create(self, run: Run, *, title: str | None = None, thread: Thread | None = None) -> None:
+        runs_on = {"graph_id": run.graph_id, **({"assistant_id": run.assistant_id} if run.assistant_id else {})}
         async with self._database.writer.begin() as connection:
             await connection.execute(insert(runs).values(**asdict(run)))
+            if thread is not None:
+                opened = replace(thread, title=title, status="busy", metadata={**thread.metadata, **runs_on})
+                await connection.execute(insert(threads).values(**asdict(opened)))
+                return
+            used: dict[str, Any] = {
+                "updated_at": run.created_at,
+                "status": "busy",
+                "metadata": func.json_patch(threads.c.metadata, orjson.dumps(runs_on).decode()),
+            }
+            if title is not None:
+                used["title"] = func.coalesce(threads.c.title, title)
             await connection.execute(update(threads).where(threads.c.thread_id == run.thread_id).values(**used))
 
     async def get(self, run_id: str) -> Run | None:
@@ -86,22 +95,42 @@ class SqlRuns:
         async with self._database.reader.connect() as connection:
             return [Run(**row) for row in (await connection.execute(query)).mappings()]
 
+    async def page(
+        self, thread_id: str, *, status: RunStatus | None = None, limit: int, offset: int = 0
+    ) -> Sequence[Run]:
+        query = select(runs).where(runs.c.thread_id == thread_id)
+        if status is not None:
+            query = query.where(runs.c.status == status)
+        query = query.order_by(runs.c.created_at.desc(), runs.c.run_id.desc()).limit(limit).offset(offset)
+        async with self._database.reader.connect() as connection:
+            return [Run(**row) for row in (await connection.execute(query)).mappings()]
+
     async def start(self, run_id: str, *, attempt: int) -> None:
         async with self._database.writer.begin() as connection:
             await connection.execute(
                 update(runs).where(runs.c.run_id == run_id).values(status="running", attempt=attempt)
             )
 
-    async def finish(self, run: Run, *, turn: Turn | None, log: Sequence[Event]) -> None:
+    async def finish(
+        self,
+        run: Run,
+        *,
+        turn: Turn | None,
+        log: Sequence[Event],
+        thread_status: ThreadStatus = "idle",
+        interrupts: Mapping[str, Any] | None = None,
+    ) -> None:
         async with self._database.writer.begin() as connection:
-            await connection.execute(
-                update(runs)
-                .where(runs.c.run_id == run.run_id)
-                .values(status=run.status, ended_at=run.ended_at, error=run.error)
-            )
-            await connection.execute(
-                update(threads).where(threads.c.thread_id == run.thread_id).values(updated_at=run.ended_at)
-            )
+            ended = {"status": run.status, "ended_at": run.ended_at, "updated_at": run.ended_at, "error": run.error}
+            await connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(**ended))
+            left: dict[str, Any] = {
+                "updated_at": run.ended_at,
+                "state_updated_at": run.ended_at,
+                "status": case((_unfinished(run), "busy"), else_=thread_status),
+                "error": run.error,
+                "interrupts": interrupts or {},
+            }
+            await connection.execute(update(threads).where(threads.c.thread_id == run.thread_id).values(**left))
             archived = {"run_id": run.run_id, "thread_id": run.thread_id, "events": pack(log)}
             statement = upsert(run_logs).values(**archived)
             await connection.execute(
@@ -109,6 +138,18 @@ class SqlRuns:
             )
             if turn is not None:
                 await _keep(connection, turn)
+
+    async def delete(self, run_id: str) -> None:
+        async with self._database.writer.begin() as connection:
+            await connection.execute(delete(run_logs).where(run_logs.c.run_id == run_id))
+            await connection.execute(delete(chat_history).where(turn_id_of() == run_id))
+            await connection.execute(delete(runs).where(runs.c.run_id == run_id))
+
+
+def _unfinished(run: Run) -> Any:
+    """Whether another run on the same thread waits or goes on."""
+    other = (runs.c.thread_id == run.thread_id, runs.c.run_id != run.run_id)
+    return exists().where(*other, runs.c.status.in_(("pending", "running")))
 
 
 class SqlTurns:

@@ -1,0 +1,41 @@
+"""States as readers of a run are shown them: at hand while the run goes on, and out of its checkpoints ever after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from langchain_core.runnables import RunnableConfig
+
+from threadline.domain import ports
+from threadline.domain.records import Run
+from threadline.services.graphs import Graph, OpenGraph
+from threadline.services.payload import jsonable
+
+
+class States:
+    """Reads states by the checkpoints a run's log names."""
+
+    def __init__(self, *, graphs: Mapping[str, OpenGraph], log: ports.EventLog) -> None:
+        self._graphs = graphs
+        self._log = log
+
+    async def at(self, run: Run, ns: tuple[str, ...], checkpoint_id: str) -> bytes:
+        """The JSON of the state as of a checkpoint; `{}` if the checkpoint is gone."""
+        kept = self._log.values(run.run_id, ns, checkpoint_id)
+        if kept is not None:
+            return kept
+        place = {"thread_id": run.thread_id, "checkpoint_ns": "|".join(ns), "checkpoint_id": checkpoint_id}
+        config: RunnableConfig = {"configurable": place}
+        async with self._graphs[run.graph_id](config) as graph:
+            snapshot = await graph.aget_state(config)
+            values = snapshot.values if ns else shown(graph, snapshot.values)
+        return orjson.dumps(jsonable(values))
+
+
+def shown(graph: Graph, values: Any) -> Any:
+    """What of a state the graph's output schema shows."""
+    if isinstance(graph.output_channels, str) or not isinstance(values, dict):
+        return values
+    return {name: values[name] for name in graph.output_channels if name in values}
