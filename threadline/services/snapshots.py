@@ -14,7 +14,7 @@ from threadline.services.graphs import Graph, OpenGraph
 from threadline.services.payload import jsonable
 
 
-class States:
+class Snapshots:
     """Reads states by the checkpoints a run's log names."""
 
     def __init__(self, *, graphs: Mapping[str, OpenGraph], log: ports.EventLog) -> None:
