@@ -6,18 +6,28 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from threadline.domain.events import Event, EventType
-from threadline.domain.records import Run, RunStatus, Thread, Turn, TurnSummary
+from threadline.domain.records import Run, RunStatus, Thread, ThreadQuery, Turn, TurnSummary
 
 
 class Threads(Protocol):
     """Threads, newest `updated_at` first."""
 
-    async def create(self, thread: Thread) -> None: ...
+    async def create(self, thread: Thread) -> None:
+        """Raises Conflict if there is a thread of that id, whoever's."""
+        ...
 
     async def get(self, thread_id: str) -> Thread | None: ...
 
     async def list(self, *, owner: str, limit: int, before: str | None = None) -> list[Thread]:
         """At most `limit` threads of `owner` that come after thread `before` in the order."""
+        ...
+
+    async def search(self, query: ThreadQuery) -> tuple[Sequence[Thread], int]:
+        """One page of the threads that match, and how many match in all. Raises Invalid for an overgrown filter."""
+        ...
+
+    async def change(self, thread_id: str, changes: Mapping[str, Any]) -> Thread | None:
+        """Set fields of the record; `metadata` is merged into the old one, key by key. The thread as it then is."""
         ...
 
     async def delete(self, thread_id: str) -> None:
@@ -51,6 +61,10 @@ class Turns(Protocol):
         ...
 
     async def get(self, session_id: str, turn_id: str) -> Turn | None: ...
+
+    async def copy(self, source: str, target: str) -> None:
+        """Give session `target` the turns of session `source` too, in their order."""
+        ...
 
     async def summary(self, session_ids: Sequence[str]) -> dict[str, TurnSummary]:
         """Of each session that has turns: how many, and how the last one ended."""
