@@ -17,6 +17,7 @@ from threadline.services.metrics import Metrics
 from threadline.services.replay import Replay
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
+from threadline.services.states import States
 from threadline.services.threads import Threads
 
 
@@ -31,6 +32,7 @@ class Context:
     threads: Threads
     sessions: Sessions
     checkpoints: Checkpoints
+    states: States
     replay: Replay
     turns: Turns
     keys: Keys

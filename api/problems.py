@@ -18,6 +18,7 @@ from threadline.domain.errors import (
     Limited,
     Missing,
     ModelFault,
+    Rejected,
     ThreadlineError,
     Unavailable,
 )
@@ -25,6 +26,7 @@ from threadline.domain.errors import (
 log = structlog.get_logger(__name__)
 
 STATUS: dict[type[ThreadlineError], HTTPStatus] = {
+    Rejected: HTTPStatus.BAD_REQUEST,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     Denied: HTTPStatus.UNAUTHORIZED,
     Missing: HTTPStatus.NOT_FOUND,

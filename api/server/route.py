@@ -34,11 +34,20 @@ class ServerRoute(APIRoute):
             except ThreadlineError as error:
                 return detail(status_of(error), error.message)
             except RequestValidationError as error:
-                return detail(422, "; ".join(reason(item) for item in error.errors()))
+                return detail(422, _words(error))
             except HTTPException as error:
                 return detail(error.status_code, str(error.detail))
 
         return answer
+
+
+def _words(error: RequestValidationError) -> str:
+    """What the validator says. A body that is not there is no JSON either."""
+    items = error.errors()
+    for item in items:
+        if item["type"] == "json_invalid" or (item["type"], item["loc"]) == ("missing", ("body",)):
+            return "Invalid JSON in request body"
+    return "; ".join(reason(item) for item in items)
 
 
 def detail(status: int, words: str) -> JSONResponse:

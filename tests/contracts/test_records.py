@@ -58,7 +58,7 @@ async def test_threads_of_an_owner_the_last_used_first(database: Database) -> No
     rest = await threads.list(owner="me", limit=9, before=first[-1].thread_id)
 
     assert [t.thread_id for t in [*first, *rest]] == [mine[i].thread_id for i in (0, 4, 3, 2, 1)]
-    used = {"updated_at": START + timedelta(minutes=11), "status": "busy", "metadata": {"graph_id": "agent"}}
+    used = {"updated_at": START + timedelta(minutes=11), "metadata": {"graph_id": "agent"}, "status": "busy"}
     assert first[0] == replace(mine[0], title="a title", **used)
     assert await threads.get(mine[1].thread_id) == mine[1]
     assert await threads.get("nobody") is None

@@ -25,6 +25,7 @@ from threadline.domain.errors import Unavailable
 from threadline.domain.records import system_assistant_id
 from threadline.services.auth import Keys
 from threadline.services.checkpoints import Checkpoints
+from threadline.services.expiry import Expiry
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
 from threadline.services.models import ModelConfig, Models, open_models
@@ -32,6 +33,7 @@ from threadline.services.replay import Replay
 from threadline.services.runner import Runner
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
+from threadline.services.states import States
 from threadline.services.threads import Threads
 from threadline.storage.breaker import Breaker
 from threadline.storage.checkpoints import open_saver
@@ -133,6 +135,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         )
         await stack.enter_async_context(runner.open())
         threads = Threads(thread_records)
+        states = States(
+            graphs=graphs,
+            graph_id=project.default,
+            saver=saver,
+            threads=thread_records,
+            runs=runs,
+            turns=turns,
+        )
         service = Runs(
             threads=threads,
             sessions=sessions,
@@ -151,6 +161,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         if recovered:
             log.info("runs_taken_up", runs=recovered)
 
+        expiry = Expiry(threads=thread_records, runs=service, states=states, expiring=threads.expiring)
+        await stack.enter_async_context(expiry.open())
+
         async def live_answers() -> None:
             if redis is not None and not await saver.check_live():
                 raise Unavailable("Redis does not answer.")
@@ -161,6 +174,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             threads=threads,
             sessions=sessions,
             checkpoints=checkpoints,
+            states=states,
             replay=Replay(checkpoints=checkpoints, log=event_log),
             turns=turns,
             keys=Keys(settings.api_keys),

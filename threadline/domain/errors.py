@@ -2,6 +2,7 @@
 
 ThreadlineError
 ├── Invalid          what was asked makes no sense as it is
+│   └── Rejected     it is well formed, but the graph does not take it
 ├── Denied           the caller may not
 ├── Missing          there is no such thing, or it is not the caller's
 ├── Conflict         the thing's present state does not allow it
@@ -30,6 +31,10 @@ class ThreadlineError(Exception):
 
 class Invalid(ThreadlineError):
     kind = "invalid"
+
+
+class Rejected(Invalid):
+    kind = "rejected"
 
 
 class Denied(ThreadlineError):

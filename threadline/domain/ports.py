@@ -6,18 +6,28 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from threadline.domain.events import Event, EventType
-from threadline.domain.records import Run, RunStatus, Thread, ThreadStatus, Turn, TurnSummary
+from threadline.domain.records import Run, RunStatus, Thread, ThreadQuery, ThreadStatus, Turn, TurnSummary
 
 
 class Threads(Protocol):
     """Threads, newest `updated_at` first."""
 
-    async def create(self, thread: Thread) -> None: ...
+    async def create(self, thread: Thread) -> None:
+        """Raises Conflict if there is a thread of that id, whoever's."""
+        ...
 
     async def get(self, thread_id: str) -> Thread | None: ...
 
     async def list(self, *, owner: str, limit: int, before: str | None = None) -> list[Thread]:
         """At most `limit` threads of `owner` that come after thread `before` in the order."""
+        ...
+
+    async def search(self, query: ThreadQuery) -> tuple[Sequence[Thread], int]:
+        """One page of the threads that match, and how many match in all. Raises Invalid for an overgrown filter."""
+        ...
+
+    async def change(self, thread_id: str, changes: Mapping[str, Any]) -> Thread | None:
+        """Set fields of the record; `metadata` is merged into the old one, key by key. The thread as it then is."""
         ...
 
     async def delete(self, thread_id: str) -> None:
@@ -27,8 +37,8 @@ class Threads(Protocol):
 
 class Runs(Protocol):
     async def create(self, run: Run, *, title: str | None = None, thread: Thread | None = None) -> None:
-        """Keep a new run, and its thread if that is new. An old one was used now, is busy, remembers the run's graph
-        and assistant in its metadata and, if it has no title yet, gets this one."""
+        """Keep a new run, and its thread if that is new. An old one was used now, remembers the run's graph and
+        assistant in its metadata and, if it has no title yet, gets this one."""
         ...
 
     async def get(self, run_id: str) -> Run | None: ...
@@ -51,11 +61,11 @@ class Runs(Protocol):
         *,
         turn: Turn | None,
         log: Sequence[Event],
-        thread_status: ThreadStatus = "idle",
+        leaves: ThreadStatus | None = None,
         interrupts: Mapping[str, Any] | None = None,
     ) -> None:
-        """Keep the run's final state, its turn, its whole log and how it leaves its thread in one transaction. Doing
-        it twice is harmless. A thread that has other runs to do stays busy."""
+        """Keep the run's final state, its turn, its whole log and how it `leaves` its thread (None: as it was) in one
+        transaction. Doing it twice is harmless."""
         ...
 
     async def delete(self, run_id: str) -> None:
@@ -71,6 +81,10 @@ class Turns(Protocol):
         ...
 
     async def get(self, session_id: str, turn_id: str) -> Turn | None: ...
+
+    async def copy(self, source: str, target: str) -> None:
+        """Give session `target` the turns of session `source` too, in their order."""
+        ...
 
     async def summary(self, session_ids: Sequence[str]) -> dict[str, TurnSummary]:
         """Of each session that has turns: how many, and how the last one ended."""

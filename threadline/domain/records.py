@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -11,6 +12,7 @@ _GRAPHS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 
 RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
 ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
+ThreadOrder = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at", "expires_at"]
 MultitaskStrategy = Literal["reject", "interrupt", "rollback", "enqueue"]
 ENDED: frozenset[RunStatus] = frozenset({"success", "error", "timeout", "interrupted"})
 
@@ -26,8 +28,10 @@ class Caller:
 class Thread:
     """A durable conversation. Times are UTC.
 
-    `error` is `{error, message}` of a last run that failed, `interrupts` what the thread waits for as
-    `{task_id: [{id, value}]}`. `metadata` holds `graph_id` and `assistant_id` once something ran on it.
+    `status` is `busy` while a run is pending or going on, whatever was kept. `error` is `{error, message}` of a last
+    run that failed, `interrupts` what the thread waits for as `{task_id: [{id, value}]}`. `metadata` holds `graph_id`
+    and `assistant_id` once something ran on it. `ttl` is `{strategy, ttl}`: what becomes of the thread at `expires_at`,
+    and the minutes it was given.
     """
 
     thread_id: str
@@ -41,6 +45,24 @@ class Thread:
     error: dict[str, Any] | None = None
     interrupts: dict[str, Any] = field(default_factory=dict)
     state_updated_at: datetime | None = None
+    ttl: dict[str, Any] | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadQuery:
+    """Which threads, and in which order. `metadata` must be contained in a thread's, as PostgreSQL's `@>` has it: every
+    key with its value, every element of a list. No `owner` asks for everybody's."""
+
+    owner: str | None = None
+    ids: Collection[str] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    status: ThreadStatus | None = None
+    expiring: bool = False
+    sort_by: ThreadOrder = "updated_at"
+    descending: bool = True
+    limit: int = 10
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

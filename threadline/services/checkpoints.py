@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from langgraph.types import StateSnapshot
 
 from threadline.domain.errors import Conflict, Missing
 from threadline.domain.records import Thread
-from threadline.services.graphs import OpenGraph
+from threadline.services.graphs import Graph, OpenGraph, graph_of
 from threadline.services.payload import jsonable, text_of
 
 
@@ -38,7 +39,7 @@ class Checkpoints:
         cursor = _config(thread, before) if before is not None else None
         if cursor is not None:
             await self._place(thread, before)
-        async with self._graphs[self._graph_id]({}) as graph:
+        async with self._open(thread) as graph:
             # One more than asked for: a checkpoint's nodes are what its parent had next.
             history = graph.aget_state_history(_config(thread), before=cursor, limit=limit + 1)
             snapshots = [snapshot async for snapshot in history]
@@ -53,7 +54,7 @@ class Checkpoints:
 
     async def get(self, thread: Thread, checkpoint_id: str) -> dict[str, Any]:
         """One checkpoint as in `history`, with its whole state as `values` and what it waits for as `interrupts`."""
-        async with self._graphs[self._graph_id]({}) as graph:
+        async with self._open(thread) as graph:
             snapshot = await self._snapshot(graph, thread, checkpoint_id)
             parent = _parent(snapshot)
             nodes = (await graph.aget_state(_config(thread, parent))).next if parent else ()
@@ -64,12 +65,12 @@ class Checkpoints:
         }
 
     async def latest(self, thread: Thread) -> StateSnapshot:
-        async with self._graphs[self._graph_id]({}) as graph:
+        async with self._open(thread) as graph:
             return await graph.aget_state(_config(thread))
 
     async def question(self, thread: Thread, checkpoint_id: str) -> str | None:
         """The user message a re-run from this checkpoint answers. Raises Missing, or Conflict if nothing is next."""
-        async with self._graphs[self._graph_id]({}) as graph:
+        async with self._open(thread) as graph:
             snapshot = await self._snapshot(graph, thread, checkpoint_id)
         if not snapshot.next:
             raise Conflict("Nothing is next after this checkpoint, so there is nothing to execute again.")
@@ -98,6 +99,9 @@ class Checkpoints:
 
     async def delete(self, thread: Thread) -> None:
         await self._saver.adelete_thread(thread.thread_id)
+
+    def _open(self, thread: Thread) -> AbstractAsyncContextManager[Graph]:
+        return graph_of(thread, self._graphs, default=self._graph_id)({})
 
     async def _snapshot(self, graph: Any, thread: Thread, checkpoint_id: str) -> StateSnapshot:
         await self._place(thread, checkpoint_id)

@@ -295,7 +295,7 @@ class Runner:
             replace(run, status=outcome.status, ended_at=ended, error=outcome.error),
             turn=turn,
             log=[*self._log.events(run.run_id), end],
-            thread_status=_thread_status(outcome, recorder),
+            leaves=_leaves(outcome, recorder),
             interrupts=recorder.waiting,
         )
         await self._sessions.complete(turn, recorder.last_node)
@@ -342,9 +342,12 @@ async def _parts(
         recorder.note(event)
 
 
-def _thread_status(outcome: Outcome, recorder: Recorder) -> ThreadStatus:
+def _leaves(outcome: Outcome, recorder: Recorder) -> ThreadStatus | None:
+    """What the run makes of its thread; None if it never began."""
     if outcome.error is not None:
         return "error"
+    if recorder.checkpoint_id is None:
+        return None
     return "interrupted" if outcome is WAITING or recorder.next else "idle"
 
 

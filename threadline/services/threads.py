@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from threadline.domain import ports
-from threadline.domain.errors import Invalid, Missing
-from threadline.domain.records import Caller, Thread
+from threadline.domain.errors import Conflict, Invalid, Missing
+from threadline.domain.records import Caller, Thread, ThreadQuery
+
+
+class Keep(Enum):
+    """Says that something stays as it is, where None means that there shall be none."""
+
+    KEEP = "keep"
+
+
+KEEP = Keep.KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class Ttl:
+    """What becomes of a thread after `ttl` minutes: it goes, or all of its past but the newest state does."""
+
+    ttl: float
+    strategy: Literal["delete", "keep_latest"] = "delete"
 
 
 class Threads:
@@ -15,6 +37,8 @@ class Threads:
 
     def __init__(self, threads: ports.Threads) -> None:
         self._threads = threads
+        self.expiring = asyncio.Event()
+        """Set when a thread is given a time to live."""
 
     async def check(self, thread_id: str, caller: Caller) -> Thread:
         """The caller's thread. Raises Invalid (no UUID) or Missing."""
@@ -41,8 +65,67 @@ class Threads:
             before = (await self.check(before, caller)).thread_id
         return await self._threads.list(owner=caller.id, limit=limit, before=before)
 
+    async def create(
+        self,
+        caller: Caller,
+        *,
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ttl: Ttl | None = None,
+        if_exists: Literal["raise", "do_nothing"] = "raise",
+    ) -> tuple[Thread, bool]:
+        """A thread and whether it is new: it is not if the caller has one of that id, where that is fine.
+
+        Raises Invalid (no UUID) or Conflict.
+        """
+        now = datetime.now(UTC)
+        thread = Thread(
+            as_uuid(thread_id, "thread") if thread_id is not None else str(uuid4()),
+            owner=caller.id,
+            created_at=now,
+            updated_at=now,
+            metadata=dict(metadata or {}),
+            state_updated_at=now,
+            **_expiry(ttl, now),
+        )
+        try:
+            await self._threads.create(thread)
+        except Conflict:
+            there = await self._threads.get(thread.thread_id)
+            if if_exists == "raise" or there is None or there.owner != caller.id:
+                raise
+            return there, False
+        self._expiring(ttl)
+        return thread, True
+
+    async def change(self, thread: Thread, *, metadata: Mapping[str, Any], ttl: Ttl | Keep | None = KEEP) -> Thread:
+        """Merge metadata into the thread's, key by key; give it another time to live, or none."""
+        now = datetime.now(UTC)
+        changes: dict[str, Any] = {"metadata": metadata, "updated_at": now}
+        if not isinstance(ttl, Keep):
+            changes |= _expiry(ttl, now)
+        changed = await self._threads.change(thread.thread_id, changes)
+        if changed is None:
+            raise Missing(f"There is no session {thread.thread_id}.")
+        self._expiring(None if isinstance(ttl, Keep) else ttl)
+        return changed
+
+    async def search(self, query: ThreadQuery) -> tuple[Sequence[Thread], int]:
+        """One page of threads, and how many there are in all."""
+        return await self._threads.search(query)
+
     async def delete(self, thread: Thread) -> None:
         await self._threads.delete(thread.thread_id)
+
+    def _expiring(self, ttl: Ttl | None) -> None:
+        if ttl is not None:
+            self.expiring.set()
+
+
+def _expiry(ttl: Ttl | None, now: datetime) -> dict[str, Any]:
+    if ttl is None:
+        return {"ttl": None, "expires_at": None}
+    return {"ttl": asdict(ttl), "expires_at": now + timedelta(minutes=ttl.ttl)}
 
 
 def as_uuid(text: str, what: str) -> str:

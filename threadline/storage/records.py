@@ -8,14 +8,27 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
-from sqlalchemy import case, delete, exists, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, case, delete, exists, func, insert, literal, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from threadline.domain.errors import Conflict
 from threadline.domain.events import Event
-from threadline.domain.records import Run, RunStatus, Thread, ThreadStatus, Turn, TurnSummary
+from threadline.domain.records import Run, RunStatus, Thread, ThreadQuery, ThreadStatus, Turn, TurnSummary
+from threadline.storage.containment import contains
 from threadline.storage.database import Database
-from threadline.storage.tables import chat_history, run_logs, runs, threads, turn_id_of
+from threadline.storage.tables import UNFINISHED, chat_history, run_logs, runs, threads, turn_id_of
+
+STATUS = case((exists().where(runs.c.thread_id == threads.c.thread_id, UNFINISHED), "busy"), else_=threads.c.status)
+SHOWN = [STATUS.label("status") if column is threads.c.status else column for column in threads.c]
+ORDERS: dict[str, ColumnElement[Any]] = {
+    "status": STATUS,
+    "created_at": threads.c.created_at,
+    "updated_at": threads.c.updated_at,
+    "state_updated_at": func.coalesce(threads.c.state_updated_at, threads.c.updated_at),
+    "expires_at": threads.c.expires_at,
+}
 
 
 class SqlThreads:
@@ -25,17 +38,19 @@ class SqlThreads:
         self._database = database
 
     async def create(self, thread: Thread) -> None:
-        async with self._database.writer.begin() as connection:
-            await connection.execute(insert(threads).values(**asdict(thread)))
+        try:
+            async with self._database.writer.begin() as connection:
+                await connection.execute(insert(threads).values(**asdict(thread)))
+        except IntegrityError as error:
+            raise Conflict(f"Thread with ID {thread.thread_id} already exists") from error
 
     async def get(self, thread_id: str) -> Thread | None:
         async with self._database.reader.connect() as connection:
-            row = (await connection.execute(select(threads).where(threads.c.thread_id == thread_id))).mappings().first()
-        return Thread(**row) if row else None
+            return await _thread(connection, thread_id)
 
     async def list(self, *, owner: str, limit: int, before: str | None = None) -> list[Thread]:
         position = tuple_(threads.c.updated_at, threads.c.thread_id)
-        query = select(threads).where(threads.c.owner == owner)
+        query = select(*SHOWN).where(threads.c.owner == owner)
         if before is not None:
             query = query.where(
                 position
@@ -46,6 +61,29 @@ class SqlThreads:
         query = query.order_by(threads.c.updated_at.desc(), threads.c.thread_id.desc()).limit(limit)
         async with self._database.reader.connect() as connection:
             return [Thread(**row) for row in (await connection.execute(query)).mappings()]
+
+    async def search(self, query: ThreadQuery) -> tuple[Sequence[Thread], int]:
+        matching = select(*SHOWN).where(*_conditions(query))
+        order = ORDERS.get(query.sort_by, threads.c.thread_id)
+        page = matching.order_by(
+            order.desc() if query.descending else order,
+            threads.c.thread_id.desc() if query.descending else threads.c.thread_id,
+        )
+        async with self._database.reader.connect() as connection:
+            total = (await connection.execute(select(func.count()).select_from(matching.subquery()))).scalar_one()
+            rows = await connection.execute(page.limit(query.limit).offset(query.offset))
+            return [Thread(**row) for row in rows.mappings()], total
+
+    async def change(self, thread_id: str, changes: Mapping[str, Any]) -> Thread | None:
+        async with self._database.writer.begin() as connection:
+            before = await _thread(connection, thread_id)
+            if before is None:
+                return None
+            values = dict(changes)
+            if "metadata" in values:
+                values["metadata"] = {**before.metadata, **values["metadata"]}
+            await connection.execute(update(threads).where(threads.c.thread_id == thread_id).values(**values))
+            return await _thread(connection, thread_id)
 
     async def delete(self, thread_id: str) -> None:
         async with self._database.writer.begin() as connection:
@@ -69,12 +107,11 @@ class SqlRuns:
         async with self._database.writer.begin() as connection:
             await connection.execute(insert(runs).values(**asdict(run)))
             if thread is not None:
-                opened = replace(thread, title=title, status="busy", metadata={**thread.metadata, **runs_on})
+                opened = replace(thread, title=title, metadata={**thread.metadata, **runs_on})
                 await connection.execute(insert(threads).values(**asdict(opened)))
                 return
             used: dict[str, Any] = {
                 "updated_at": run.created_at,
-                "status": "busy",
                 "metadata": func.json_patch(threads.c.metadata, orjson.dumps(runs_on).decode()),
             }
             if title is not None:
@@ -117,19 +154,16 @@ class SqlRuns:
         *,
         turn: Turn | None,
         log: Sequence[Event],
-        thread_status: ThreadStatus = "idle",
+        leaves: ThreadStatus | None = None,
         interrupts: Mapping[str, Any] | None = None,
     ) -> None:
         async with self._database.writer.begin() as connection:
             ended = {"status": run.status, "ended_at": run.ended_at, "updated_at": run.ended_at, "error": run.error}
             await connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(**ended))
-            left: dict[str, Any] = {
-                "updated_at": run.ended_at,
-                "state_updated_at": run.ended_at,
-                "status": case((_unfinished(run), "busy"), else_=thread_status),
-                "error": run.error,
-                "interrupts": interrupts or {},
-            }
+            left: dict[str, Any] = {"updated_at": run.ended_at}
+            if leaves is not None:
+                told = {"status": leaves, "error": _told(run.error), "interrupts": interrupts or {}}
+                left |= {"state_updated_at": run.ended_at, **told}
             await connection.execute(update(threads).where(threads.c.thread_id == run.thread_id).values(**left))
             archived = {"run_id": run.run_id, "thread_id": run.thread_id, "events": pack(log)}
             statement = upsert(run_logs).values(**archived)
@@ -146,10 +180,9 @@ class SqlRuns:
             await connection.execute(delete(runs).where(runs.c.run_id == run_id))
 
 
-def _unfinished(run: Run) -> Any:
-    """Whether another run on the same thread waits or goes on."""
-    other = (runs.c.thread_id == run.thread_id, runs.c.run_id != run.run_id)
-    return exists().where(*other, runs.c.status.in_(("pending", "running")))
+def _told(error: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A run's error as its thread shows it."""
+    return {"error": error.get("type") or error["kind"], "message": error["message"]} if error else None
 
 
 class SqlTurns:
@@ -171,6 +204,13 @@ class SqlTurns:
         async with self._database.reader.connect() as connection:
             row = (await connection.execute(query)).mappings().first()
         return Turn(**row) if row else None
+
+    async def copy(self, source: str, target: str) -> None:
+        columns = [column for column in chat_history.c if column.name not in ("id", "session_id")]
+        rows = select(literal(target), *columns).where(chat_history.c.session_id == source).order_by(chat_history.c.id)
+        names = ["session_id", *(column.name for column in columns)]
+        async with self._database.writer.begin() as connection:
+            await connection.execute(insert(chat_history).from_select(names, rows))
 
     async def summary(self, session_ids: Sequence[str]) -> dict[str, TurnSummary]:
         last = (
@@ -204,6 +244,27 @@ def pack(events: Sequence[Event]) -> bytes:
 
 def unpack(packed: bytes) -> list[Event]:
     return [Event(id, type_, tuple(ns), data, at) for id, type_, ns, data, at in orjson.loads(zlib.decompress(packed))]
+
+
+async def _thread(connection: AsyncConnection, thread_id: str) -> Thread | None:
+    row = (await connection.execute(select(*SHOWN).where(threads.c.thread_id == thread_id))).mappings().first()
+    return Thread(**row) if row else None
+
+
+def _conditions(query: ThreadQuery) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if query.owner is not None:
+        conditions.append(threads.c.owner == query.owner)
+    if query.ids:
+        named = func.json_each(orjson.dumps(list(query.ids)).decode()).table_valued("value", name="named")
+        conditions.append(threads.c.thread_id.in_(select(named.c.value)))
+    if query.metadata:
+        conditions.append(contains(threads.c.metadata, query.metadata))
+    if query.status is not None:
+        conditions.append(STATUS.in_([query.status]))
+    if query.expiring:
+        conditions.append(threads.c.expires_at.is_not(None))
+    return conditions
 
 
 async def _keep(connection: AsyncConnection, turn: Turn) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     func,
+    text,
 )
 
 metadata = MetaData()
@@ -76,7 +77,10 @@ threads = Table(
     Column("error", JSON),
     Column("interrupts", JSON, nullable=False, server_default="{}"),
     Column("state_updated_at", UtcDateTime),
+    Column("ttl", JSON(none_as_null=True)),
+    Column("expires_at", UtcDateTime),
     Index("threads_by_owner", "owner", "updated_at", "thread_id"),
+    Index("threads_by_expiry", "expires_at"),
 )
 
 runs = Table(
@@ -99,6 +103,11 @@ runs = Table(
     Index("runs_by_thread", "thread_id", "created_at"),
     Index("runs_by_status", "status", "created_at"),
 )
+
+UNFINISHED = text("runs.status IN ('pending', 'running')")
+"""Spelled as in the index, so that SQLite knows it may use it."""
+
+Index("runs_unfinished", runs.c.thread_id, sqlite_where=text("status IN ('pending', 'running')"))
 
 assistants = Table(
     "assistants",

@@ -1,0 +1,257 @@
+"""What a thread's graph remembers: read at any checkpoint, edited, copied, pruned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.errors import InvalidUpdateError
+from langgraph.types import Command, StateSnapshot, StateUpdate
+
+from threadline.domain import ports
+from threadline.domain.errors import Conflict, Missing, Rejected, ThreadlineError
+from threadline.domain.records import Thread, ThreadQuery
+from threadline.services.documents import contains
+from threadline.services.graphs import Graph, OpenGraph, graph_of
+from threadline.services.payload import jsonable
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 8
+"""States read at the same time."""
+PAGE = 100
+"""Threads looked through at the same time."""
+NO_GRAPH = (
+    "Thread '{}' has no assigned graph ID. This usually occurs when no runs have been made on this particular thread. "
+    "This operation requires a graph ID. Please ensure a run has been made for the thread or manually update the "
+    "thread metadata (by setting the 'graph_id' field) before running this operation."
+)
+
+Checkpoint = Mapping[str, Any]
+"""`{checkpoint_id, checkpoint_ns, checkpoint_map}`, none of which must be there; anything else in it is passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One write to the state, as if `as_node` had made it."""
+
+    values: Any
+    as_node: str | None = None
+
+
+class States:
+    """Reads and writes the state of threads through the graph each one belongs to."""
+
+    def __init__(
+        self,
+        *,
+        graphs: Mapping[str, OpenGraph],
+        graph_id: str,
+        saver: BaseCheckpointSaver[Any],
+        threads: ports.Threads,
+        runs: ports.Runs,
+        turns: ports.Turns,
+    ) -> None:
+        self._graphs = graphs
+        self._graph_id = graph_id
+        self._saver = saver
+        self._threads = threads
+        self._runs = runs
+        self._turns = turns
+
+    async def get(
+        self, thread: Thread, checkpoint: Checkpoint | None = None, *, subgraphs: bool = False
+    ) -> StateSnapshot | None:
+        """The newest state, or the one at a checkpoint; None where nothing is saved. Raises Missing for its graph."""
+        if not thread.metadata.get("graph_id") and not await self._begun(thread):
+            return None
+        async with self._open(thread) as graph:
+            snapshot: StateSnapshot = await graph.aget_state(_config(thread, checkpoint), subgraphs=subgraphs)
+        return snapshot if snapshot.created_at else None
+
+    async def history(
+        self,
+        thread: Thread,
+        *,
+        limit: int,
+        before: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> list[StateSnapshot]:
+        """Newest first: the states of the namespace of `checkpoint`, or that of `checkpoint` alone if it has an id."""
+        if not thread.metadata.get("graph_id") and not await self._begun(thread):
+            return []
+        cursor = _config(thread, {"checkpoint_id": before}) if before is not None else None
+        wanted = dict(metadata or {})
+        # What the saver can look for itself, safely. Everything is looked at once more below.
+        filter = {key: value for key, value in wanted.items() if key.isidentifier() and isinstance(value, str)}
+        found: list[StateSnapshot] = []
+        async with self._open(thread) as graph:
+            config = _config(thread, checkpoint)
+            snapshots = graph.aget_state_history(
+                config, filter=filter or None, before=cursor, limit=limit if filter == wanted else None
+            )
+            async with aclosing(snapshots):  # type: ignore[type-var]
+                async for snapshot in snapshots:
+                    if contains(jsonable(snapshot.metadata), wanted):
+                        found.append(snapshot)
+                    if len(found) == limit:
+                        break
+        return found
+
+    async def values(self, threads: Sequence[Thread]) -> dict[str, Any]:
+        """The newest values of each thread that has any, in JSON types. A graph that is gone has none to show."""
+        belonging: dict[OpenGraph, list[Thread]] = {}
+        for thread in threads:
+            try:
+                belonging.setdefault(graph_of(thread, self._graphs, default=self._graph_id), []).append(thread)
+            except Missing:
+                continue
+        found: dict[str, Any] = {}
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def read(graph: Graph, thread: Thread) -> None:
+            async with gate:
+                snapshot = await graph.aget_state(_config(thread))
+            if snapshot.created_at:
+                found[thread.thread_id] = jsonable(snapshot.values)
+
+        for open_graph, theirs in belonging.items():
+            async with open_graph({}) as graph:
+                await asyncio.gather(*(read(graph, thread) for thread in theirs))
+        return found
+
+    async def holding(self, query: ThreadQuery, values: Mapping[str, Any]) -> tuple[Sequence[Thread], int]:
+        """Like a search for threads, of those whose state contains `values`. Reads the state of all the others too."""
+        matching: list[Thread] = []
+        offset = 0
+        while True:
+            page, total = await self._threads.search(replace(query, limit=PAGE, offset=offset))
+            states = await self.values(page)
+            matching += [t for t in page if t.thread_id in states and contains(states[t.thread_id], dict(values))]
+            offset += PAGE
+            if offset >= total:
+                return matching[query.offset : query.offset + query.limit], len(matching)
+
+    async def update(self, thread: Thread, update: Update, checkpoint: Checkpoint | None = None) -> RunnableConfig:
+        """Write to the state at the newest or the given checkpoint. The config of the checkpoint that came of it.
+
+        Raises Rejected, Missing (the graph, or the checkpoint), or Conflict while something runs on the thread.
+        """
+        await self._check_idle(thread)
+        if not thread.metadata.get("graph_id") and not await self._begun(thread):
+            raise Rejected(NO_GRAPH.format(thread.thread_id))
+        config = _config(thread, checkpoint)
+        checkpoint_id = config["configurable"].get("checkpoint_id")
+        if checkpoint_id is not None and await self._saver.aget_tuple(config) is None:
+            raise Missing(f"Checkpoint {checkpoint_id} not found")
+        async with self._open(thread) as graph, _updating(thread):
+            config["metadata"] = {"graph_id": self._graph_id_of(thread)}
+            made: RunnableConfig = await graph.aupdate_state(config, update.values, as_node=update.as_node)
+        await self.refresh(thread)
+        return made
+
+    async def apply(self, thread: Thread, supersteps: Sequence[Sequence[Update]]) -> Thread:
+        """Write many updates, step by step, as when a thread comes from elsewhere. Raises Rejected or Missing."""
+        if not thread.metadata.get("graph_id"):
+            raise Rejected(NO_GRAPH.format(thread.thread_id))
+        steps = [[StateUpdate(update.values, update.as_node) for update in step] for step in supersteps]
+        async with self._open(thread) as graph, _updating(thread):
+            config = _config(thread)
+            config["metadata"] = {"graph_id": self._graph_id_of(thread)}
+            await graph.abulk_update_state(config, steps)
+        return await self.refresh(thread)
+
+    async def copy(self, thread: Thread) -> Thread:
+        """A new thread with the same state, past and conversation. Its runs are not copied."""
+        now = datetime.now(UTC)
+        new = Thread(
+            str(uuid4()),
+            owner=thread.owner,
+            created_at=now,
+            updated_at=now,
+            title=thread.title,
+            metadata=thread.metadata,
+            config=thread.config,
+        )
+        await self._threads.create(new)
+        try:
+            await self._saver.acopy_thread(thread.thread_id, new.thread_id)
+            await self._turns.copy(thread.thread_id, new.thread_id)
+            return await self.refresh(new, error=thread.error)
+        except BaseException:
+            await self._saver.adelete_thread(new.thread_id)
+            await self._threads.delete(new.thread_id)
+            raise
+
+    async def prune(self, thread: Thread) -> None:
+        """Keep the newest state alone. Raises Conflict while something runs on the thread."""
+        await self._check_idle(thread)
+        await self._saver.aprune([thread.thread_id], strategy="keep_latest")
+
+    async def refresh(self, thread: Thread, *, error: Mapping[str, Any] | None = None) -> Thread:
+        """Keep in the thread's record how its newest state stands."""
+        now = datetime.now(UTC)
+        changes = {"updated_at": now, "state_updated_at": now, **standing(await self.get(thread), error=error)}
+        return await self._threads.change(thread.thread_id, changes) or thread
+
+    def _open(self, thread: Thread) -> AbstractAsyncContextManager[Graph]:
+        return graph_of(thread, self._graphs, default=self._graph_id)({})
+
+    def _graph_id_of(self, thread: Thread) -> str:
+        return str(thread.metadata.get("graph_id", self._graph_id))
+
+    async def _begun(self, thread: Thread) -> bool:
+        return await self._saver.aget_tuple(_config(thread)) is not None
+
+    async def _check_idle(self, thread: Thread) -> None:
+        if await self._runs.list(thread_id=thread.thread_id, status=("pending", "running")):
+            raise Conflict(f"Thread {thread.thread_id} has in-flight runs. Wait for them to finish, or cancel them.")
+
+
+def standing(snapshot: StateSnapshot | None, *, error: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """`{status, error, interrupts}` of a thread whose newest state this is, and whose last run failed with `error`."""
+    waiting = snapshot is not None and bool(snapshot.next)
+    asked = {
+        task.id: [{"id": interrupt.id, "value": jsonable(interrupt.value)} for interrupt in task.interrupts]
+        for task in (snapshot.tasks if snapshot else ())
+        if task.interrupts
+    }
+    status = "error" if error else "interrupted" if waiting else "idle"
+    return {"status": status, "error": dict(error) if error else None, "interrupts": asked}
+
+
+def command(given: Mapping[str, Any]) -> Command[Any]:
+    """A command as it comes over the wire: `{update, goto, resume}`."""
+    return Command(update=given.get("update"), goto=given.get("goto") or (), resume=given.get("resume"))
+
+
+@asynccontextmanager
+async def _updating(thread: Thread) -> AsyncIterator[None]:
+    """Words for what the graph has against an update. Its reducers are anybody's code."""
+    try:
+        yield
+    except ThreadlineError:
+        raise
+    except InvalidUpdateError as error:  # written for who calls, by LangGraph
+        raise Rejected(str(error)) from error
+    except Exception as error:
+        log.warning("update_failed", thread_id=thread.thread_id, exc_info=error)
+        raise Rejected(f"The graph could not take these values: {type(error).__name__}.") from error
+
+
+def _config(thread: Thread, checkpoint: Checkpoint | None = None) -> RunnableConfig:
+    """Where to look. The thread is the one that was asked for, whatever a checkpoint says."""
+    place = {"thread_id": thread.thread_id, "checkpoint_ns": ""}
+    for name in ("checkpoint_ns", "checkpoint_id", "checkpoint_map"):
+        if checkpoint and checkpoint.get(name) is not None:
+            place[name] = checkpoint[name]
+    return {"configurable": place}
