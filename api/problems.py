@@ -20,11 +20,13 @@ from threadline.domain.errors import (
     ModelFault,
     ThreadlineError,
     Unavailable,
+    Unworkable,
 )
 
 log = structlog.get_logger(__name__)
 
 STATUS: dict[type[ThreadlineError], HTTPStatus] = {
+    Unworkable: HTTPStatus.BAD_REQUEST,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     Denied: HTTPStatus.UNAUTHORIZED,
     Missing: HTTPStatus.NOT_FOUND,

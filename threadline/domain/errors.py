@@ -2,6 +2,7 @@
 
 ThreadlineError
 ├── Invalid          what was asked makes no sense as it is
+│   └── Unworkable   its form is right, but it cannot be done with what it names
 ├── Denied           the caller may not
 ├── Missing          there is no such thing, or it is not the caller's
 ├── Conflict         the thing's present state does not allow it
@@ -30,6 +31,10 @@ class ThreadlineError(Exception):
 
 class Invalid(ThreadlineError):
     kind = "invalid"
+
+
+class Unworkable(Invalid):
+    """LangGraph's clients know it as 400 and wrong forms as 422."""
 
 
 class Denied(ThreadlineError):

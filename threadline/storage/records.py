@@ -47,6 +47,12 @@ class SqlThreads:
         async with self._database.reader.connect() as connection:
             return [Thread(**row) for row in (await connection.execute(query)).mappings()]
 
+    async def of_assistant(self, assistant_id: str, *, owner: str) -> Sequence[str]:
+        named = func.json_extract(threads.c.metadata, "$.assistant_id") == assistant_id
+        query = select(threads.c.thread_id).where(threads.c.owner == owner, named)
+        async with self._database.reader.connect() as connection:
+            return (await connection.execute(query)).scalars().all()
+
     async def delete(self, thread_id: str) -> None:
         async with self._database.writer.begin() as connection:
             await connection.execute(delete(run_logs).where(run_logs.c.thread_id == thread_id))
