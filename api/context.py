@@ -10,6 +10,7 @@ from fastapi import Depends, Query, Request
 
 from threadline.domain.ports import Turns
 from threadline.domain.records import Caller
+from threadline.services.assistants import Assistants
 from threadline.services.auth import Keys
 from threadline.services.checkpoints import Checkpoints
 from threadline.services.limits import RateLimit
@@ -30,6 +31,7 @@ class Context:
 
     runs: Runs
     threads: Threads
+    assistants: Assistants
     sessions: Sessions
     checkpoints: Checkpoints
     states: States

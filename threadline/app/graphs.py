@@ -21,6 +21,7 @@ from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
 from threadline.domain.errors import Invalid
+from threadline.services.assistants import UNNAMED_GRAPH
 from threadline.services.graphs import Graph, OpenGraph
 
 DEFAULT = "agent"
@@ -30,10 +31,11 @@ SHARED_NAMES = ("api", "graph", "tools")
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A langgraph.json: its folder, and each graph's exported object."""
+    """A langgraph.json: its folder, each graph's exported object, and what it says of each that it describes."""
 
     root: Path
     graphs: dict[str, Any]
+    descriptions: dict[str, str]
 
     @property
     def default(self) -> str:
@@ -56,7 +58,18 @@ def load_project(config: Path) -> Project:
     _make_way(root)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    return Project(root, {graph_id: _load(graph_id, entry, root) for graph_id, entry in named.items()})
+    graphs = {graph_id: _load(graph_id, entry, root) for graph_id, entry in named.items()}
+    return Project(root, graphs, {graph_id: text for graph_id, entry in named.items() if (text := _description(entry))})
+
+
+def name_of(graph_id: str, exported: Any) -> str:
+    """The name a compiled graph was given, or else its id."""
+    return exported.name if isinstance(exported, Pregel) and exported.name != UNNAMED_GRAPH else graph_id
+
+
+def _description(entry: Any) -> str | None:
+    text = entry.get("description") if isinstance(entry, dict) else None
+    return text if isinstance(text, str) else None
 
 
 class _ProjectFirst(MetaPathFinder):

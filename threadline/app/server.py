@@ -17,7 +17,7 @@ from fastapi_offline import FastAPIOffline
 from api import chat, ops, page, problems, runs, sessions
 from api.context import Context
 from api.gate import Gate
-from api.server import threads
+from api.server import assistants, threads
 from threadline import __version__
 from threadline.app.logs import configure
 from threadline.app.settings import Settings
@@ -33,7 +33,7 @@ def create_app(context: Context, settings: Settings) -> FastAPI:
     """The application over services that are already open."""
     app = FastAPIOffline(title="Threadline", version=__version__, redoc_url=None)
     app.state.context = context
-    for router in (chat.router, sessions.router, runs.router, threads.router, ops.router):
+    for router in (chat.router, sessions.router, runs.router, assistants.router, threads.router, ops.router):
         app.include_router(router)
     page.install(app)
     problems.install(app)

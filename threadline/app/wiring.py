@@ -18,11 +18,12 @@ from redis.asyncio import Redis
 
 from api.context import Context
 from threadline import __version__
-from threadline.app.graphs import load_project, opener
+from threadline.app.graphs import Project, load_project, name_of, opener
 from threadline.app.settings import Settings
 from threadline.domain import ports
 from threadline.domain.errors import Unavailable
 from threadline.domain.records import system_assistant_id
+from threadline.services.assistants import Assistants, SystemAssistant
 from threadline.services.auth import Keys
 from threadline.services.checkpoints import Checkpoints
 from threadline.services.expiry import Expiry
@@ -35,6 +36,7 @@ from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
 from threadline.services.states import States
 from threadline.services.threads import Threads
+from threadline.storage.assistants import SqlAssistants
 from threadline.storage.breaker import Breaker
 from threadline.storage.checkpoints import open_saver
 from threadline.storage.database import open_database
@@ -154,6 +156,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             assistant_id=system_assistant_id,
             busy=settings.busy_session,
         )
+        assistants = Assistants(SqlAssistants(database), graphs, threads=thread_records, shared=bool(settings.api_keys))
+        await assistants.ensure(_system_assistants(project))
         # Opening the graph now finds at the start what would otherwise fail the first message.
         async with graphs[project.default]({}):
             pass
@@ -172,6 +176,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         yield Context(
             runs=service,
             threads=threads,
+            assistants=assistants,
             sessions=sessions,
             checkpoints=checkpoints,
             states=states,
@@ -185,6 +190,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             heartbeat=settings.heartbeat,
             max_message_chars=settings.max_message_chars,
         )
+
+
+def _system_assistants(project: Project) -> list[SystemAssistant]:
+    return [
+        SystemAssistant(graph_id, name_of(graph_id, exported), project.descriptions.get(graph_id))
+        for graph_id, exported in project.graphs.items()
+    ]
 
 
 async def _open_live(settings: Settings, stack: AsyncExitStack) -> Redis | None:

@@ -2,7 +2,7 @@
 
 ThreadlineError
 ├── Invalid          what was asked makes no sense as it is
-│   └── Rejected     it is well formed, but the graph does not take it
+│   └── Rejected     it is well formed, but cannot be done with what it names
 ├── Denied           the caller may not
 ├── Missing          there is no such thing, or it is not the caller's
 ├── Conflict         the thing's present state does not allow it

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from threadline.domain.events import Event, EventType
-from threadline.domain.records import Run, RunStatus, Thread, ThreadQuery, ThreadStatus, Turn, TurnSummary
+from threadline.domain.records import (
+    Assistant,
+    AssistantVersion,
+    Run,
+    RunStatus,
+    Thread,
+    ThreadQuery,
+    ThreadStatus,
+    Turn,
+    TurnSummary,
+)
 
 
 class Threads(Protocol):
@@ -30,8 +41,57 @@ class Threads(Protocol):
         """Set fields of the record; `metadata` is merged into the old one, key by key. The thread as it then is."""
         ...
 
+    async def of_assistant(self, assistant_id: str, *, owner: str) -> Sequence[str]:
+        """The ids of those whose metadata names the assistant."""
+        ...
+
     async def delete(self, thread_id: str) -> None:
         """Delete the thread with its runs, turns and archived logs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantQuery:
+    """Which assistants: those of `owner` and of the service itself, the latter only for `graphs`.
+
+    `name` is any part of a name in any case; every key of `metadata` must be there with its value.
+    """
+
+    owner: str
+    graphs: Collection[str]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    graph_id: str | None = None
+    name: str | None = None
+    sort_by: Literal["assistant_id", "graph_id", "name", "created_at", "updated_at"] = "created_at"
+    descending: bool = True
+
+
+class Assistants(Protocol):
+    """Assistants and their versions."""
+
+    async def create(self, assistant: Assistant) -> bool:
+        """Keep a new one; False if its id is taken."""
+        ...
+
+    async def get(self, assistant_id: str) -> Assistant | None: ...
+
+    async def search(self, query: AssistantQuery, *, limit: int, offset: int) -> tuple[list[Assistant], int]:
+        """One page, and how many there are in all."""
+        ...
+
+    async def change(self, assistant_id: str, alter: Callable[[Assistant, int], Assistant]) -> Assistant | None:
+        """Replace one by what `alter` makes of it and of the next version's number, and keep that as a version unless
+        it already is one. None if there is no such assistant."""
+        ...
+
+    async def versions(
+        self, assistant_id: str, *, metadata: Mapping[str, Any], limit: int, offset: int = 0, version: int | None = None
+    ) -> list[AssistantVersion]:
+        """Newest first; `version` asks for one alone."""
+        ...
+
+    async def delete(self, assistant_id: str) -> None:
+        """Delete the assistant with its versions and its crons."""
         ...
 
 

@@ -88,6 +88,21 @@ def system_assistant_id(graph_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class AssistantVersion:
+    """An assistant as it was from `created_at` on; no version ever changes."""
+
+    assistant_id: str
+    version: int
+    graph_id: str
+    name: str
+    created_at: datetime
+    description: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Cron:
     """A run that starts by the clock. `payload` is the body the runs are created with, `next_run_at` None is never."""
 

@@ -1,0 +1,98 @@
+"""Assistants and their versions in the history database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import IntegrityError
+
+from threadline.domain.ports import AssistantQuery
+from threadline.domain.records import Assistant, AssistantVersion
+from threadline.storage.database import Database
+from threadline.storage.json_match import holds
+from threadline.storage.tables import assistant_versions, assistants, crons
+
+
+class SqlAssistants:
+    """The `Assistants` port."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, assistant: Assistant) -> bool:
+        try:
+            async with self._database.writer.begin() as connection:
+                await connection.execute(insert(assistants).values(**asdict(assistant)))
+                await connection.execute(insert(assistant_versions).values(**_version(assistant)))
+        except IntegrityError:
+            return False
+        return True
+
+    async def get(self, assistant_id: str) -> Assistant | None:
+        query = select(assistants).where(assistants.c.assistant_id == assistant_id)
+        async with self._database.reader.connect() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return Assistant(**row) if row else None
+
+    async def search(self, query: AssistantQuery, *, limit: int, offset: int) -> tuple[list[Assistant], int]:
+        matching = _matching(query)
+        column = assistants.c[query.sort_by]
+        order = (column.desc(), assistants.c.assistant_id.desc()) if query.descending else (column, "assistant_id")
+        page = select(assistants).where(*matching).order_by(*order).limit(limit).offset(offset)
+        total = select(func.count()).select_from(assistants).where(*matching)
+        async with self._database.reader.connect() as connection:
+            found = [Assistant(**row) for row in (await connection.execute(page)).mappings()] if limit else []
+            return found, (await connection.execute(total)).scalar_one()
+
+    async def change(self, assistant_id: str, alter: Callable[[Assistant, int], Assistant]) -> Assistant | None:
+        of = assistant_versions.c.assistant_id == assistant_id
+        async with self._database.writer.begin() as connection:  # there is one: nobody changes it in between
+            query = select(assistants).where(assistants.c.assistant_id == assistant_id)
+            row = (await connection.execute(query)).mappings().first()
+            if row is None:
+                return None
+            newest = (await connection.execute(select(func.max(assistant_versions.c.version)).where(of))).scalar_one()
+            changed = alter(Assistant(**row), newest + 1)
+            await connection.execute(
+                update(assistants).where(assistants.c.assistant_id == assistant_id).values(**asdict(changed))
+            )
+            kept = upsert(assistant_versions).values(**_version(changed))
+            await connection.execute(kept.on_conflict_do_nothing())
+        return changed
+
+    async def versions(
+        self, assistant_id: str, *, metadata: Mapping[str, Any], limit: int, offset: int = 0, version: int | None = None
+    ) -> list[AssistantVersion]:
+        query = select(assistant_versions).where(
+            assistant_versions.c.assistant_id == assistant_id, *holds(assistant_versions.c.metadata, metadata)
+        )
+        if version is not None:
+            query = query.where(assistant_versions.c.version == version)
+        query = query.order_by(assistant_versions.c.version.desc()).limit(limit).offset(offset)
+        async with self._database.reader.connect() as connection:
+            return [AssistantVersion(**row) for row in (await connection.execute(query)).mappings()]
+
+    async def delete(self, assistant_id: str) -> None:
+        async with self._database.writer.begin() as connection:
+            for table in (crons, assistant_versions, assistants):
+                await connection.execute(delete(table).where(table.c.assistant_id == assistant_id))
+
+
+def _version(assistant: Assistant) -> dict[str, Any]:
+    kept = {name: value for name, value in asdict(assistant).items() if name not in ("owner", "updated_at")}
+    return {**kept, "created_at": assistant.updated_at}
+
+
+def _matching(query: AssistantQuery) -> list[ColumnElement[bool]]:
+    owner = assistants.c.owner
+    system = (owner == "") & assistants.c.graph_id.in_(query.graphs)
+    matching = [(owner == query.owner) | system, *holds(assistants.c.metadata, query.metadata)]
+    if query.graph_id is not None:
+        matching.append(assistants.c.graph_id == query.graph_id)
+    if query.name is not None:
+        matching.append(assistants.c.name.icontains(query.name, autoescape=True))
+    return matching
