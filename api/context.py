@@ -18,6 +18,7 @@ from threadline.services.metrics import Metrics
 from threadline.services.replay import Replay
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
+from threadline.services.snapshots import Snapshots
 from threadline.services.states import States
 from threadline.services.threads import Threads
 
@@ -33,6 +34,7 @@ class Context:
     threads: Threads
     assistants: Assistants
     sessions: Sessions
+    snapshots: Snapshots
     checkpoints: Checkpoints
     states: States
     replay: Replay
@@ -43,6 +45,7 @@ class Context:
     checks: dict[str, Callable[[], Awaitable[None]]]
     info: dict[str, Any]
     heartbeat: float
+    server_heartbeat: float
     max_message_chars: int
 
 

@@ -18,6 +18,7 @@ from api import chat, ops, page, problems, runs, sessions
 from api.context import Context
 from api.gate import Gate
 from api.server import assistants, threads
+from api.server import runs as server_runs
 from threadline import __version__
 from threadline.app.logs import configure
 from threadline.app.settings import Settings
@@ -25,6 +26,8 @@ from threadline.app.wiring import open_services
 from threadline.domain.errors import Conflict, Denied
 from threadline.services.auth import is_loopback
 
+SERVER = (assistants, threads, server_runs)
+"""The LangGraph Server API."""
 STOP_SECONDS = 3
 """How long open requests may take to end when the service stops."""
 
@@ -33,7 +36,15 @@ def create_app(context: Context, settings: Settings) -> FastAPI:
     """The application over services that are already open."""
     app = FastAPIOffline(title="Threadline", version=__version__, redoc_url=None)
     app.state.context = context
-    for router in (chat.router, sessions.router, runs.router, assistants.router, threads.router, ops.router):
+    for router in (
+        chat.router,
+        sessions.router,
+        runs.router,
+        assistants.router,
+        threads.router,
+        server_runs.router,
+        ops.router,
+    ):
         app.include_router(router)
     page.install(app)
     problems.install(app)

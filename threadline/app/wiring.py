@@ -34,6 +34,7 @@ from threadline.services.replay import Replay
 from threadline.services.runner import Runner
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
+from threadline.services.snapshots import Snapshots
 from threadline.services.states import States
 from threadline.services.threads import Threads
 from threadline.storage.assistants import SqlAssistants
@@ -49,6 +50,8 @@ from threadline.storage.redis_live import RedisLiveLog, RedisLiveSessions, open_
 
 log = structlog.get_logger(__name__)
 
+SERVER_HEARTBEAT = 5.0
+"""Seconds between heartbeats of the LangGraph Server API, at most: its clients are used to that many."""
 USER_AGENT = f"Threadline/{__version__}"
 
 
@@ -178,6 +181,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             threads=threads,
             assistants=assistants,
             sessions=sessions,
+            snapshots=Snapshots(graphs=graphs, log=event_log),
             checkpoints=checkpoints,
             states=states,
             replay=Replay(checkpoints=checkpoints, log=event_log),
@@ -188,6 +192,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             checks={"redis": live_answers, "history": database.ping},
             info=_info(settings, kit, list(project.graphs), embedded=redis is not None and settings.redis_url is None),
             heartbeat=settings.heartbeat,
+            server_heartbeat=min(settings.heartbeat, SERVER_HEARTBEAT),
             max_message_chars=settings.max_message_chars,
         )
 

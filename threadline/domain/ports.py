@@ -113,6 +113,10 @@ class Runs(Protocol):
         """A thread's runs, newest first."""
         ...
 
+    async def unfinished(self, owner: str, status: Collection[RunStatus]) -> Sequence[Run]:
+        """The runs of an owner's threads that have one of these statuses."""
+        ...
+
     async def start(self, run_id: str, *, attempt: int) -> None: ...
 
     async def finish(

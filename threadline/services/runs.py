@@ -137,9 +137,18 @@ class Runs:
         """The thread's runs, newest first."""
         return await self._runs.page(thread.thread_id, status=status, limit=limit, offset=offset)
 
-    async def unfinished(self, thread: Thread | None, status: Collection[RunStatus]) -> list[Run]:
-        """What waits or goes on, on one thread or on all."""
-        return await self._runs.list(thread_id=thread.thread_id if thread else None, status=status)
+    async def unfinished(self, caller: Caller, status: Collection[RunStatus]) -> Sequence[Run]:
+        """What waits or goes on of the caller's."""
+        return await self._runs.unfinished(caller.id, status)
+
+    def position(self, run: Run) -> int:
+        """The id of the last event a run that is going on has written."""
+        return self._log.position(run.run_id)
+
+    async def ended(self, run: Run) -> None:
+        """Wait until a run has ended and the history says so."""
+        async for _ in self._log.follow(run.run_id, after=self._log.position(run.run_id)):
+            pass
 
     async def delete(self, run: Run) -> None:
         """Delete a run that has ended: its row, its log and its turn; its checkpoints stay. Raises Conflict."""

@@ -114,6 +114,11 @@ class TieredEventLog:
         """What a run that is going on has written so far."""
         return self._tapes[run_id].events
 
+    def position(self, run_id: str) -> int:
+        """The id of the last event a run that is going on has written; 0 before the first."""
+        tape = self._tapes.get(run_id)
+        return tape.events[-1].id if tape and tape.events else 0
+
     def draft_end(self, run_id: str, data: Any) -> Event:
         """The last event, made but not yet shown: archive the log with it, then `close`."""
         return self._make(self._tapes[run_id], "end", data, ())

@@ -148,6 +148,12 @@ class SqlRuns:
         async with self._database.reader.connect() as connection:
             return [Run(**row) for row in (await connection.execute(query)).mappings()]
 
+    async def unfinished(self, owner: str, status: Collection[RunStatus]) -> Sequence[Run]:
+        query = select(runs).join(threads, threads.c.thread_id == runs.c.thread_id)
+        query = query.where(threads.c.owner == owner, runs.c.status.in_(status)).order_by(runs.c.created_at)
+        async with self._database.reader.connect() as connection:
+            return [Run(**row) for row in (await connection.execute(query)).mappings()]
+
     async def start(self, run_id: str, *, attempt: int) -> None:
         async with self._database.writer.begin() as connection:
             await connection.execute(

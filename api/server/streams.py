@@ -1,0 +1,139 @@
+"""What runs answer with: a stream of frames, or the state at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from fastapi.responses import Response, StreamingResponse
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from api.context import Context
+from api.wire import langgraph
+from threadline.domain.errors import Conflict
+from threadline.domain.events import Event
+from threadline.domain.records import Run
+
+FROM_START = (0, -1)
+UNKNOWN = {"error": "HTTPException", "message": "404: Run not found"}
+
+
+def stream_of(
+    context: Context,
+    run: Run,
+    *,
+    headers: dict[str, str],
+    modes: Collection[str] | None = None,
+    after: tuple[int, int] = FROM_START,
+    ids: bool | None = None,
+    cancels: bool = False,
+) -> EventSourceResponse:
+    """The run's frames after `after`, until its end. `cancels`: a reader that leaves stops the run."""
+    asked = run.kwargs.get("stream_mode") or ()
+    encoder = langgraph.Encoder(
+        modes=modes or asked or ("values",),
+        asked=asked,
+        state=lambda ns, checkpoint_id: context.snapshots.at(run, ns, checkpoint_id),
+        thread_id=run.thread_id,
+        subgraphs=run.kwargs.get("subgraphs", True) if asked else False,
+        ids=run.kwargs.get("resumable", False) if ids is None else ids,
+        after=after,
+    )
+    return respond(context, _frames(context, run, encoder, cancels=cancels), headers=headers)
+
+
+def respond(context: Context, frames: AsyncGenerator[bytes], *, headers: dict[str, str]) -> EventSourceResponse:
+    return EventSourceResponse(
+        _counted(frames, context),
+        ping=context.server_heartbeat,
+        ping_message_factory=lambda: ServerSentEvent(comment="heartbeat"),
+        headers={"Cache-Control": "no-store", **headers},
+    )
+
+
+async def nothing(*frames: bytes) -> AsyncGenerator[bytes]:
+    """A stream of given frames."""
+    for frame in frames:
+        yield frame
+
+
+async def _frames(context: Context, run: Run, encoder: langgraph.Encoder, *, cancels: bool) -> AsyncGenerator[bytes]:
+    ended = False
+
+    async def noticed(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+        nonlocal ended
+        async for event in events:
+            yield event
+        ended = True
+
+    try:
+        async with aclosing(context.runs.follow(run)) as events, aclosing(noticed(events)) as seen:
+            async for frame in encoder.frames(seen):
+                yield frame
+    finally:
+        if cancels and not ended:
+            await asyncio.shield(_cancel(context, run))
+
+
+async def _cancel(context: Context, run: Run) -> None:
+    try:
+        await context.runs.cancel(run)
+    except Conflict:  # it ended meanwhile
+        return
+
+
+async def _counted(frames: AsyncGenerator[bytes], context: Context) -> AsyncGenerator[bytes]:
+    with context.metrics.streams.track_inprogress():
+        async with aclosing(frames):
+            async for encoded in frames:
+                yield encoded
+
+
+def whole(context: Context, run: Run, *, headers: dict[str, str], cancels: bool = False) -> Response:
+    """The state at the run's end as JSON; `{"__error__": …}` if it failed. The head is sent at once."""
+    return StreamingResponse(_patiently(context, run, cancels=cancels), media_type="application/json", headers=headers)
+
+
+async def _patiently(context: Context, run: Run, *, cancels: bool) -> AsyncGenerator[bytes]:
+    """The answer, and until it is there a line end now and then, which JSON passes over, to keep the line open."""
+    answer = asyncio.ensure_future(final(context, run))
+    try:
+        while not (await asyncio.wait({answer}, timeout=context.server_heartbeat))[0]:
+            yield b"\n"
+        yield await answer
+    finally:
+        if not answer.done():
+            answer.cancel()
+            if cancels:
+                await asyncio.shield(_cancel(context, run))
+
+
+async def final(context: Context, run: Run) -> bytes:
+    """The JSON of the state a run ended with, or of its error."""
+    last: Event | None = None
+    interrupts: list[Any] = []
+    async with aclosing(context.runs.follow(run)) as events:
+        async for event in events:
+            if event.type == "values" and not event.ns:
+                last = event
+            elif event.type == "interrupt":
+                interrupts.append(event.data)
+            elif event.type == "end":
+                if event.data["error"] is not None:
+                    return orjson.dumps({"__error__": langgraph.error_of(event.data["error"])})
+                if last is not None and "values" in last.data:
+                    return langgraph.with_interrupts(orjson.dumps(last.data["values"]), last.data["interrupts"])
+                place = event.data["checkpoint_id"]
+                values = await context.snapshots.at(run, (), place) if place else b"{}"
+                told = last.data["interrupts"] if last is not None and last.data["interrupts"] else interrupts
+                return langgraph.with_interrupts(values, told)
+    return orjson.dumps({"__error__": UNKNOWN})
+
+
+def places(run: Run, tail: str, *, thread: bool = True) -> dict[str, str]:
+    """The headers that tell a client where the run is, and where to come back to."""
+    path = f"/threads/{run.thread_id}/runs/{run.run_id}" if thread else f"/runs/{run.run_id}"
+    return {"Content-Location": path, **({"Location": f"{path}/{tail}"} if tail else {})}
