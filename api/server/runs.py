@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Header, Query
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from api.context import Asking, Context, Using
 from api.server.calls import Mode, RunBody, missing, request_of
@@ -23,7 +23,11 @@ router = APIRouter(tags=["runs"], route_class=ServerRoute)
 STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 Action = Literal["interrupt", "rollback"]
 LastEventId = Annotated[str | None, Header()]
-JoinModes = Annotated[list[Mode] | None, Query(description="Which of the run's modes to show; unset: all of them.")]
+JoinModes = Annotated[
+    list[Mode] | None,
+    BeforeValidator(lambda given: [mode for mode in given or () if mode]),  # the Python client sends an empty one
+    Query(description="Which of the run's modes to show; unset: all of them."),
+]
 Leaves = Annotated[bool, Query(description="A reader that leaves stops the run.")]
 
 
