@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter, FastAPI
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, FastAPI, Header
+from fastapi.responses import FileResponse, JSONResponse
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -22,8 +23,11 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-async def page() -> Response:
-    return FileResponse(STATIC / "index.html", headers=HEADERS)
+async def page(accept: Annotated[str, Header()] = "*/*") -> Response:
+    """The page for browsers; clients of the LangGraph Server API ask here whether the server is well."""
+    if "text/html" in accept:
+        return FileResponse(STATIC / "index.html", headers={**HEADERS, "Vary": "Accept"})
+    return JSONResponse({"ok": True}, headers={"Vary": "Accept"})
 
 
 class Files(StaticFiles):

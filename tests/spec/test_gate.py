@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tests.conftest import Start
 from tests.service import Client, said, settings
 
+STUDIO = "https://smith.langchain.com"
 ALICE, BOB = "alice-3f9c2b7d1e", "bob-77aa01c2d4"
 
 
@@ -154,7 +155,37 @@ def test_keys_that_are_none_do_not_open_the_service(tmp_path: Path) -> None:
         settings(tmp_path, api_keys=" , ")
 
 
-async def test_no_cors_unless_set(service: Client) -> None:
+async def test_no_other_page_than_studio_unless_set(service: Client) -> None:
     response = await service.http.get("/ok", headers={"origin": "https://app.example"})
 
     assert "access-control-allow-origin" not in response.headers
+
+
+async def test_no_page_at_all(start: Start) -> None:
+    async with start(cors_origins="none") as service:
+        response = await service.http.get("/ok", headers={"origin": STUDIO})
+
+    assert "access-control-allow-origin" not in response.headers
+
+
+async def test_studio_reaches_into_the_private_network(service: Client) -> None:
+    asked = {
+        "origin": STUDIO,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type, x-api-key, x-auth-scheme",
+        "access-control-request-private-network": "true",
+    }
+    allowed = await service.http.options("/threads/search", headers=asked)
+    found = await service.http.post(
+        "/assistants/search",
+        content=b'{"limit": 10, "offset": 0, "metadata": {"created_by": "system"}}',
+        headers={"origin": STUDIO, "content-type": "text/plain;charset=UTF-8"},
+    )
+
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-private-network"] == "true"
+    assert found.json()[0]["metadata"] == {"created_by": "system"}
+    assert found.headers["access-control-allow-origin"] == STUDIO
+    exposed = found.headers["access-control-expose-headers"].lower()
+    for header in ("content-location", "location", "x-pagination-total", "x-pagination-next"):
+        assert header in exposed.split(", ")

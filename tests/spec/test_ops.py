@@ -63,7 +63,7 @@ async def test_the_api_describes_itself(service: Client) -> None:
 
 
 async def test_the_page_lets_nothing_in_from_elsewhere(service: Client) -> None:
-    page = await service.http.get("/")
+    page = await service.http.get("/", headers={"accept": "text/html"})
 
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'self'" in page.headers["content-security-policy"]

@@ -45,7 +45,7 @@ async def test_a_project_with_its_own_graph_tools_and_api_gets_its_own(tmp_path:
     async with process(tmp_path / "data", "--config", str(tmp_path / "project" / "langgraph.json")) as (_, client):
         frames = await client.chat("hi")
         listed = await client.json("/sessions")
-        page = await client.http.get("/")
+        page = await client.http.get("/", headers={"accept": "text/html"})
         described = await client.json("/openapi.json")
 
     assert [frame.data["content"] for frame in frames if frame.event == "message"] == ["HELLO FROM ELSEWHERE!"]

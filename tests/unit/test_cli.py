@@ -77,7 +77,7 @@ class Service:
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], Any] = {
-            ("GET", "/info"): {"version": "0.1.0", "model": {"provider": "offline", "names": []}},
+            ("GET", "/info"): {"threadline_version": "0.1.0", "model": {"provider": "offline", "names": []}},
             ("GET", "/ok"): {"ok": True},
         }
         self.requests: list[tuple[str, str, Any, dict[str, str]]] = []

@@ -100,6 +100,8 @@ def _told(field: FieldInfo) -> tuple[str, str]:
             default = ""
         case bool() as switch:
             default = str(switch).lower()
+        case tuple() as words:
+            default = ", ".join(words)
         case other:
             default = str(other)
     return default, field.description or "no description"

@@ -113,7 +113,9 @@ def chat(
         elif interactive:
             model = info["model"]
             names = ", ".join(filter(None, model["names"])) or model["provider"]
-            transcript.note(f"Threadline {info['version']} · {names} · Ctrl-C stops an answer, Ctrl-D leaves")
+            transcript.note(
+                f"Threadline {info['threadline_version']} · {names} · Ctrl-C stops an answer, Ctrl-D leaves"
+            )
         all_well = talk(client, session_id=session, read=reader(interactive=interactive), transcript=transcript)
     if not all_well and not interactive:
         raise typer.Exit(1)

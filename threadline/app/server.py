@@ -28,6 +28,16 @@ from threadline.services.auth import is_loopback
 
 SERVER = (assistants, threads, server_runs)
 """The LangGraph Server API."""
+EXPOSED = (
+    "Location",
+    "Content-Location",
+    "X-Pagination-Total",
+    "X-Pagination-Next",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+)
+"""Headers a page may read: where its run is, to come back to it, and how much more there is."""
 STOP_SECONDS = 3
 """How long open requests may take to end when the service stops."""
 
@@ -62,7 +72,9 @@ def create_app(context: Context, settings: Settings) -> FastAPI:
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["Location", "Content-Location", "RateLimit", "RateLimit-Policy", "Retry-After"],
+            # A page of the internet asks first whether it may reach into a private network.
+            allow_private_network=True,
+            expose_headers=EXPOSED,
         )
     return app
 

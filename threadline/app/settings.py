@@ -105,7 +105,10 @@ class Settings(BaseSettings):
     api_keys: Secrets = Field((), description="Keys callers must show. Unset: no key needed, loopback only.")
     metrics_public: bool = Field(False, description="Serve /metrics without a key although keys are set.")
     rate_limit: str | None = Field(None, description="Requests per caller, such as `120/minute`. Unset: no limit.")
-    cors_origins: Words = Field((), description="Origins whose pages may call the service from a browser.")
+    cors_origins: Words = Field(
+        ("https://smith.langchain.com",),
+        description="Origins whose pages may call the service from a browser: LangGraph Studio's. `none`: no page may.",
+    )
     max_message_chars: int = Field(16_000, ge=1, description="Longest message accepted, in characters.")
     max_body_bytes: int = Field(1_000_000, ge=1, description="Largest request body accepted, in bytes.")
 
@@ -117,6 +120,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _no_page(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return () if origins == ("none",) else origins
 
     @field_validator("api_keys", mode="before")
     @classmethod

@@ -50,6 +50,8 @@ from threadline.storage.redis_live import RedisLiveLog, RedisLiveSessions, open_
 
 log = structlog.get_logger(__name__)
 
+SERVER_API = "0.16.7"
+"""The version of the LangGraph Server API that is spoken: LangGraph Studio turns away from one it thinks too old."""
 SERVER_HEARTBEAT = 5.0
 """Seconds between heartbeats of the LangGraph Server API, at most: its clients are used to that many."""
 USER_AGENT = f"Threadline/{__version__}"
@@ -242,8 +244,11 @@ def _info(settings: Settings, kit: AgentKit, graphs: list[str], *, embedded: boo
     live = "embedded" if embedded else "redis" if settings.redis_url else "process"
     return {
         "name": "threadline",
-        "version": __version__,
+        "version": SERVER_API,
+        "threadline_version": __version__,
         "langgraph_py_version": version("langgraph"),
+        "flags": {"assistants": True, "crons": False, "langsmith": False},
+        "host": {"kind": "self-hosted", "project_id": None, "host_revision_id": None},
         "python_version": platform.python_version(),
         "graphs": graphs,
         "model": {"provider": kit.models.provider, "names": list(kit.models.names)},
