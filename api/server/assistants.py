@@ -11,10 +11,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.context import Asking, Using
+from api.server.bodies import Document
 from api.server.route import ServerRoute, reply
 from threadline.domain.errors import Invalid
-from threadline.domain.ports import AssistantQuery
-from threadline.domain.records import Assistant, AssistantVersion
+from threadline.domain.records import Assistant, AssistantOrder, AssistantQuery, AssistantVersion
 from threadline.services import outline
 from threadline.services.assistants import AssistantChange, NewAssistant
 
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/assistants", route_class=ServerRoute, tags=["assista
 MOST = 2**63 - 1
 Id = Annotated[str, Path(description="The assistant's id, a UUID.")]
 IdOrGraph = Annotated[str, Path(description="The assistant's id, a UUID, or the name of a graph.")]
-Field_ = Literal[
+AssistantField = Literal[
     "assistant_id",
     "graph_id",
     "config",
@@ -35,7 +35,7 @@ Field_ = Literal[
     "version",
     "description",
 ]
-FIELDS: tuple[Field_, ...] = (
+FIELDS: tuple[AssistantField, ...] = (
     "assistant_id",
     "graph_id",
     "config",
@@ -56,11 +56,17 @@ class Body(BaseModel):
 
 
 class AssistantConfig(Body):
+    """A config, of which LangGraph knows these fields and a project may know more."""
+
     model_config = ConfigDict(extra="allow")
 
     tags: list[str] | None = None
     recursion_limit: int | None = None
-    configurable: dict[str, Any] | None = None
+    configurable: Document | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields that were named."""
+        return self.model_dump(exclude_none=True)
 
 
 class CreateBody(Body):
@@ -69,8 +75,8 @@ class CreateBody(Body):
     name: str | None = None
     description: str | None = None
     config: AssistantConfig | None = None
-    context: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
+    context: Document | None = None
+    metadata: Document | None = None
     if_exists: Literal["raise", "do_nothing"] | None = None
 
 
@@ -79,12 +85,12 @@ class PatchBody(Body):
     name: str | None = None
     description: str | None = None
     config: AssistantConfig | None = None
-    context: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = Field(None, description="Merged into the present metadata.")
+    context: Document | None = None
+    metadata: Document | None = Field(None, description="Merged into the present metadata.")
 
 
 class CountBody(Body):
-    metadata: dict[str, Any] | None = None
+    metadata: Document | None = None
     graph_id: str | None = None
     name: str | None = Field(None, description="Any part of the name, in any case.")
 
@@ -92,13 +98,13 @@ class CountBody(Body):
 class SearchBody(CountBody):
     limit: int = Field(10, ge=1, le=1000)
     offset: int = Field(0, ge=0, le=MOST)
-    sort_by: Literal["assistant_id", "graph_id", "name", "created_at", "updated_at"] | None = None
+    sort_by: AssistantOrder | None = None
     sort_order: Literal["asc", "desc"] | None = None
-    select: list[Field_] | None = Field(None, description="The fields of the answer; all if empty.")
+    select: list[AssistantField] | None = Field(None, description="The fields of the answer; all if empty.")
 
 
 class VersionsBody(Body):
-    metadata: dict[str, Any] | None = None
+    metadata: Document | None = None
     limit: int = Field(10, ge=1, le=1000)
     offset: int = Field(0, ge=0, le=MOST)
 
@@ -114,7 +120,7 @@ async def create(body: CreateBody, caller: Asking, context: Using) -> Response:
         assistant_id=body.assistant_id,
         name=body.name,
         description=body.description,
-        config=_config(body.config) or {},
+        config=body.config.given() if body.config else {},
         context=body.context or {},
         metadata=body.metadata or {},
     )
@@ -132,8 +138,10 @@ async def search(body: SearchBody, caller: Asking, context: Using) -> Response:
         name=body.name,
         sort_by=body.sort_by or "created_at",
         descending=body.sort_order != "asc",
+        limit=body.limit,
+        offset=body.offset,
     )
-    found, total = await context.assistants.search(query, limit=body.limit, offset=body.offset)
+    found, total = await context.assistants.search(query)
     headers = {"x-pagination-total": str(total)}
     if body.offset + len(found) < total and found:
         headers["x-pagination-next"] = str(body.offset + len(found))
@@ -148,8 +156,9 @@ async def count(body: CountBody, caller: Asking, context: Using) -> Response:
         metadata=body.metadata or {},
         graph_id=body.graph_id,
         name=body.name,
+        limit=0,
     )
-    return reply((await context.assistants.search(query, limit=0, offset=0))[1])
+    return reply((await context.assistants.search(query))[1])
 
 
 @router.get("/{assistant_id}", summary="An assistant", response_class=Response)
@@ -163,25 +172,31 @@ async def patch(assistant_id: Id, body: PatchBody, caller: Asking, context: Usin
         graph_id=body.graph_id,
         name=body.name,
         description=body.description,
-        config=_config(body.config),
+        config=body.config.given() if body.config else None,
         context=body.context,
         metadata=body.metadata,
     )
     return reply(_shown(await context.assistants.update(assistant_id, change, caller)))
 
 
-@router.delete("/{assistant_id}", status_code=204, summary="Delete an assistant, its versions and its crons")
+@router.delete(
+    "/{assistant_id}",
+    status_code=204,
+    summary="Delete an assistant, its versions and its crons",
+    response_class=Response,
+)
 async def delete(
     assistant_id: Id,
     caller: Asking,
     context: Using,
     delete_threads: Annotated[str, Query(description="`true`: the threads it ran on last go too.")] = "",
-) -> None:
+) -> Response:
     assistant = await context.assistants.deletable(assistant_id, caller)
     if delete_threads.lower() in ("true", "1"):
         for thread_id in await context.assistants.threads(assistant, caller):
             await context.runs.delete_thread(thread_id, caller)
     await context.assistants.delete(assistant)
+    return Response(status_code=204)
 
 
 @router.post("/{assistant_id}/versions", summary="An assistant's versions, the newest first", response_class=Response)
@@ -205,14 +220,14 @@ async def graph(
     xray: Annotated[str, Query(description="`true`: draw subgraphs in place; a number: down to that depth.")] = "",
 ) -> Response:
     depth = _depth(xray)
-    async with context.assistants.opened(assistant_id, caller) as opened:
+    async with context.assistants.opened(await context.assistants.get(assistant_id, caller)) as opened:
         return reply(await outline.drawing(opened, xray=depth))
 
 
 @router.get("/{assistant_id}/schemas", summary="The graph's JSON schemas", response_class=Response)
 async def schemas(assistant_id: IdOrGraph, caller: Asking, context: Using) -> Response:
     assistant = await context.assistants.get(assistant_id, caller)
-    async with context.assistants.opened(assistant_id, caller) as opened:
+    async with context.assistants.opened(assistant) as opened:
         return reply({"graph_id": assistant.graph_id, **await outline.schemas(opened)})
 
 
@@ -227,13 +242,9 @@ async def subgraphs(
     namespace: str | None = None,
     recurse: Annotated[str, Query(description="`true`: the subgraphs of subgraphs too.")] = "",
 ) -> Response:
-    async with context.assistants.opened(assistant_id, caller) as opened:
+    async with context.assistants.opened(await context.assistants.get(assistant_id, caller)) as opened:
         found = await outline.subgraphs(opened, namespace=namespace, recurse=recurse.lower() in ("true", "1"))
     return reply(found)
-
-
-def _config(config: AssistantConfig | None) -> dict[str, Any] | None:
-    return None if config is None else config.model_dump(exclude_none=True)
 
 
 def _depth(xray: str) -> bool | int:

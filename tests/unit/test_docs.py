@@ -14,10 +14,13 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import typer
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from langchain_core.messages import HumanMessage
 from starlette.routing import compile_path
 
 from api import chat, ops, runs, sessions
+from api.server import assistants
 from tests.conftest import Start
 from threadline.app.cli import app
 from threadline.app.settings import Settings
@@ -25,12 +28,15 @@ from tools.toolbox import Toolbox
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-ROUTES = [
-    (method, route.path)
-    for router in (chat.router, sessions.router, runs.router, ops.router)
-    for route in router.routes
-    for method in route.methods
-]
+
+
+def routes(*routers: APIRouter) -> list[tuple[str, str]]:
+    found = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    return [(method, route.path.replace(":path}", "}")) for route in found for method in sorted(route.methods)]
+
+
+ROUTES = routes(chat.router, sessions.router, runs.router, ops.router)
+SERVER_ROUTES = routes(assistants.router)
 
 
 def named(path: Path) -> str:
@@ -129,6 +135,17 @@ def test_the_guide_has_no_other_route() -> None:
     rows = re.findall(r"^\| `([A-Z]+) (/\S*)` \|", (ROOT / "docs/api.md").read_text("utf-8"), re.MULTILINE)
 
     assert set(rows) - set(ROUTES) == {("GET", "/"), ("GET", "/docs")}
+
+
+@pytest.mark.parametrize(("method", "path"), SERVER_ROUTES, ids=lambda part: str(part))
+def test_every_route_of_the_server_api_is_in_its_guide(method: str, path: str) -> None:
+    assert f"| `{method} {path}` |" in (ROOT / "docs/server.md").read_text("utf-8")
+
+
+def test_the_server_guide_has_no_other_route() -> None:
+    rows = re.findall(r"^\| `([A-Z]+) (/\S*)` \|", (ROOT / "docs/server.md").read_text("utf-8"), re.MULTILINE)
+
+    assert set(rows) == set(SERVER_ROUTES)
 
 
 async def test_every_event_seen_is_in_the_guide_with_its_fields(start: Start) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from threadline.domain.events import Event, EventType
 from threadline.domain.records import (
     Assistant,
+    AssistantQuery,
     AssistantVersion,
     Run,
     RunStatus,
@@ -41,29 +41,9 @@ class Threads(Protocol):
         """Set fields of the record; `metadata` is merged into the old one, key by key. The thread as it then is."""
         ...
 
-    async def of_assistant(self, assistant_id: str, *, owner: str) -> Sequence[str]:
-        """The ids of those whose metadata names the assistant."""
-        ...
-
     async def delete(self, thread_id: str) -> None:
         """Delete the thread with its runs, turns and archived logs."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class AssistantQuery:
-    """Which assistants: those of `owner` and of the service itself, the latter only for `graphs`.
-
-    `name` is any part of a name in any case; every key of `metadata` must be there with its value.
-    """
-
-    owner: str
-    graphs: Collection[str]
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    graph_id: str | None = None
-    name: str | None = None
-    sort_by: Literal["assistant_id", "graph_id", "name", "created_at", "updated_at"] = "created_at"
-    descending: bool = True
 
 
 class Assistants(Protocol):
@@ -75,8 +55,8 @@ class Assistants(Protocol):
 
     async def get(self, assistant_id: str) -> Assistant | None: ...
 
-    async def search(self, query: AssistantQuery, *, limit: int, offset: int) -> tuple[list[Assistant], int]:
-        """One page, and how many there are in all."""
+    async def search(self, query: AssistantQuery) -> tuple[Sequence[Assistant], int]:
+        """One page of those that match, and how many match in all. Raises Invalid for an overgrown filter."""
         ...
 
     async def change(self, assistant_id: str, alter: Callable[[Assistant, int], Assistant]) -> Assistant | None:
@@ -85,9 +65,15 @@ class Assistants(Protocol):
         ...
 
     async def versions(
-        self, assistant_id: str, *, metadata: Mapping[str, Any], limit: int, offset: int = 0, version: int | None = None
-    ) -> list[AssistantVersion]:
-        """Newest first; `version` asks for one alone."""
+        self,
+        assistant_id: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        version: int | None = None,
+        limit: int = 10,
+        offset: int = 0,
+    ) -> Sequence[AssistantVersion]:
+        """Newest first; `version` asks for one alone. Raises Invalid for an overgrown filter."""
         ...
 
     async def delete(self, assistant_id: str) -> None:

@@ -13,6 +13,7 @@ _GRAPHS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
 ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
 ThreadOrder = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at", "expires_at"]
+AssistantOrder = Literal["assistant_id", "graph_id", "name", "created_at", "updated_at"]
 MultitaskStrategy = Literal["reject", "interrupt", "rollback", "enqueue"]
 ENDED: frozenset[RunStatus] = frozenset({"success", "error", "timeout", "interrupted"})
 
@@ -85,6 +86,24 @@ class Assistant:
 def system_assistant_id(graph_id: str) -> str:
     """The id of the assistant that every graph has from the start: the same on every LangGraph server."""
     return str(uuid5(_GRAPHS, graph_id))
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantQuery:
+    """Which assistants, and in which order: those of `owner` and of the service itself, the latter only for `graphs`.
+
+    `name` is any part of a name in any case; `metadata` must be contained in an assistant's, as in `ThreadQuery`.
+    """
+
+    owner: str
+    graphs: Collection[str]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    graph_id: str | None = None
+    name: str | None = None
+    sort_by: AssistantOrder = "created_at"
+    descending: bool = True
+    limit: int = 10
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import structlog
@@ -14,8 +14,14 @@ from langchain_core.runnables import RunnableConfig
 
 from threadline.domain import ports
 from threadline.domain.errors import Conflict, Invalid, Missing, Rejected, ThreadlineError
-from threadline.domain.ports import AssistantQuery
-from threadline.domain.records import Assistant, AssistantVersion, Caller, system_assistant_id
+from threadline.domain.records import (
+    Assistant,
+    AssistantQuery,
+    AssistantVersion,
+    Caller,
+    ThreadQuery,
+    system_assistant_id,
+)
 from threadline.services.graphs import Graph, OpenGraph
 
 log = structlog.get_logger(__name__)
@@ -23,6 +29,7 @@ log = structlog.get_logger(__name__)
 SYSTEM = ""
 """The owner of the service's own assistants."""
 SYSTEM_METADATA = {"created_by": "system"}
+PAGE = 1000
 UNTITLED = "Untitled"
 UNNAMED_GRAPH = "LangGraph"
 """The name LangGraph gives a graph that got none."""
@@ -117,24 +124,24 @@ class Assistants:
         return found
 
     @asynccontextmanager
-    async def opened(self, assistant: str, caller: Caller) -> AsyncIterator[Graph]:
-        """The assistant's graph, made with its config and named. Raises what `get` raises, or Rejected."""
-        found = await self.get(assistant, caller)
-        self._check_graph(found.graph_id)
-        config: dict[str, Any] = {"configurable": {}, **found.config}
+    async def opened(self, assistant: Assistant) -> AsyncIterator[Graph]:
+        """The assistant's graph, made with its config and named. Raises Missing or Rejected."""
+        graph_id = assistant.graph_id
+        self._check_graph(graph_id)
+        config = cast(RunnableConfig, {"configurable": {}, **assistant.config})
         async with AsyncExitStack() as stack:
             try:
-                graph = await stack.enter_async_context(self._graphs[found.graph_id](RunnableConfig(**config)))  # type: ignore[typeddict-item]
+                graph = await stack.enter_async_context(self._graphs[graph_id](config))
             except ThreadlineError:
                 raise
             except Exception as error:  # the factory is somebody's code
-                log.warning("graph_not_opened", graph_id=found.graph_id, exc_info=error)
+                log.warning("graph_not_opened", graph_id=graph_id, exc_info=error)
                 raise Rejected(
-                    f"Graph '{found.graph_id}' cannot be made with this assistant's config "
+                    f"Graph '{graph_id}' cannot be made with this assistant's config "
                     f"({type(error).__name__}). The service's log says why."
                 ) from error
             unnamed = graph.name == UNNAMED_GRAPH
-            yield graph.copy(update={"name": found.graph_id}) if unnamed else graph
+            yield graph.copy(update={"name": graph_id}) if unnamed else graph
 
     async def create(self, new: NewAssistant, caller: Caller, *, do_nothing: bool) -> Assistant:
         """A new assistant, or the present one of that id where `do_nothing`. Raises Invalid, Missing or Conflict."""
@@ -177,7 +184,7 @@ class Assistants:
     async def set_latest(self, assistant: str, version: int, caller: Caller) -> Assistant:
         """Go back, or forward, to a version, in all that a version holds. Raises Invalid, Missing or Conflict."""
         found = await self._changeable(assistant, caller)
-        kept = await self._assistants.versions(found.assistant_id, metadata={}, limit=1, version=version)
+        kept = await self._assistants.versions(found.assistant_id, version=version)
         if not kept:
             raise Missing(f"Version {version} not found for assistant {found.assistant_id}")
         chosen, now = kept[0], datetime.now(UTC)
@@ -201,18 +208,18 @@ class Assistants:
 
     async def versions(
         self, assistant: str, caller: Caller, *, metadata: Mapping[str, Any], limit: int, offset: int
-    ) -> list[AssistantVersion]:
+    ) -> Sequence[AssistantVersion]:
         """Newest first. Raises Invalid or Missing."""
         found = await self._visible(self._uuid(assistant, names=True), caller)
         if found is None:
             raise _missing(assistant)
         return await self._assistants.versions(found.assistant_id, metadata=metadata, limit=limit, offset=offset)
 
-    async def search(self, query: AssistantQuery, *, limit: int, offset: int) -> tuple[list[Assistant], int]:
+    async def search(self, query: AssistantQuery) -> tuple[Sequence[Assistant], int]:
         """One page, and how many there are in all. Raises Missing for a graph that is none."""
         if query.graph_id is not None:
             self._check_graph(query.graph_id)
-        return await self._assistants.search(query, limit=limit, offset=offset)
+        return await self._assistants.search(query)
 
     async def deletable(self, assistant: str, caller: Caller) -> Assistant:
         """The assistant, if the caller may delete it. Raises Invalid, Missing or Conflict."""
@@ -229,7 +236,14 @@ class Assistants:
 
     async def threads(self, assistant: Assistant, caller: Caller) -> list[str]:
         """The ids of the caller's threads that the assistant ran on last."""
-        return list(await self._threads.of_assistant(assistant.assistant_id, owner=caller.id))
+        ids: list[str] = []
+        while True:
+            ran_on = {"assistant_id": assistant.assistant_id}
+            query = ThreadQuery(owner=caller.id, metadata=ran_on, sort_by="thread_id", limit=PAGE, offset=len(ids))
+            found, total = await self._threads.search(query)
+            ids += [thread.thread_id for thread in found]
+            if len(ids) >= total or not found:
+                return ids
 
     async def delete(self, assistant: Assistant) -> None:
         await self._assistants.delete(assistant.assistant_id)

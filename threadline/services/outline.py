@@ -75,7 +75,7 @@ def graph_state(graph: Graph) -> dict[str, Any]:
         # By number: a channel's name need not be one that pydantic allows.
         f"channel_{number}": (
             graph.channels[name].UpdateType,  # type: ignore[union-attr]  # streamed channels are no managed values
-            Field(None, alias=name, title=name.lstrip("_").title().replace("_", " ")),
+            Field(None, alias=name),
         )
         for number, name in enumerate(graph.stream_channels_list)
     }

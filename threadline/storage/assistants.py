@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,10 +10,9 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
-from threadline.domain.ports import AssistantQuery
-from threadline.domain.records import Assistant, AssistantVersion
+from threadline.domain.records import Assistant, AssistantQuery, AssistantVersion
+from threadline.storage.containment import contains
 from threadline.storage.database import Database
-from threadline.storage.json_match import holds
 from threadline.storage.tables import assistant_versions, assistants, crons
 
 
@@ -38,14 +37,14 @@ class SqlAssistants:
             row = (await connection.execute(query)).mappings().first()
         return Assistant(**row) if row else None
 
-    async def search(self, query: AssistantQuery, *, limit: int, offset: int) -> tuple[list[Assistant], int]:
+    async def search(self, query: AssistantQuery) -> tuple[Sequence[Assistant], int]:
         matching = _matching(query)
-        column = assistants.c[query.sort_by]
-        order = (column.desc(), assistants.c.assistant_id.desc()) if query.descending else (column, "assistant_id")
-        page = select(assistants).where(*matching).order_by(*order).limit(limit).offset(offset)
+        columns = [assistants.c[name] for name in dict.fromkeys((query.sort_by, "created_at", "assistant_id"))]
+        order = [column.desc() if query.descending else column.asc() for column in columns]
+        page = select(assistants).where(*matching).order_by(*order).limit(query.limit).offset(query.offset)
         total = select(func.count()).select_from(assistants).where(*matching)
         async with self._database.reader.connect() as connection:
-            found = [Assistant(**row) for row in (await connection.execute(page)).mappings()] if limit else []
+            found = [Assistant(**row) for row in (await connection.execute(page)).mappings()]
             return found, (await connection.execute(total)).scalar_one()
 
     async def change(self, assistant_id: str, alter: Callable[[Assistant, int], Assistant]) -> Assistant | None:
@@ -65,11 +64,17 @@ class SqlAssistants:
         return changed
 
     async def versions(
-        self, assistant_id: str, *, metadata: Mapping[str, Any], limit: int, offset: int = 0, version: int | None = None
-    ) -> list[AssistantVersion]:
-        query = select(assistant_versions).where(
-            assistant_versions.c.assistant_id == assistant_id, *holds(assistant_versions.c.metadata, metadata)
-        )
+        self,
+        assistant_id: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        version: int | None = None,
+        limit: int = 10,
+        offset: int = 0,
+    ) -> Sequence[AssistantVersion]:
+        query = select(assistant_versions).where(assistant_versions.c.assistant_id == assistant_id)
+        if metadata:
+            query = query.where(contains(assistant_versions.c.metadata, metadata))
         if version is not None:
             query = query.where(assistant_versions.c.version == version)
         query = query.order_by(assistant_versions.c.version.desc()).limit(limit).offset(offset)
@@ -90,7 +95,9 @@ def _version(assistant: Assistant) -> dict[str, Any]:
 def _matching(query: AssistantQuery) -> list[ColumnElement[bool]]:
     owner = assistants.c.owner
     system = (owner == "") & assistants.c.graph_id.in_(query.graphs)
-    matching = [(owner == query.owner) | system, *holds(assistants.c.metadata, query.metadata)]
+    matching: list[ColumnElement[bool]] = [(owner == query.owner) | system]
+    if query.metadata:
+        matching.append(contains(assistants.c.metadata, query.metadata))
     if query.graph_id is not None:
         matching.append(assistants.c.graph_id == query.graph_id)
     if query.name is not None:

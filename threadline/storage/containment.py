@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, false, func, literal, select
+from sqlalchemy import ColumnElement, and_, exists, false, func, literal, select, true
 from sqlalchemy.sql.selectable import TableValuedAlias
 
 from threadline.domain.errors import Invalid
@@ -22,7 +22,7 @@ def contains(document: ColumnElement[Any], wanted: Mapping[str, Any]) -> ColumnE
     names = count(1)
 
     def members(of: ColumnElement[Any], wanted: Mapping[str, Any]) -> ColumnElement[bool]:
-        return and_(*(has(of, value, key=key) for key, value in wanted.items()))
+        return and_(true(), *(has(of, value, key=key) for key, value in wanted.items()))
 
     def has(of: ColumnElement[Any], value: Any, *, key: str | None = None) -> ColumnElement[bool]:
         each = func.json_each(of).table_valued("key", "value", "type", "atom", name=f"part{next(names)}")

@@ -85,12 +85,6 @@ class SqlThreads:
             await connection.execute(update(threads).where(threads.c.thread_id == thread_id).values(**values))
             return await _thread(connection, thread_id)
 
-    async def of_assistant(self, assistant_id: str, *, owner: str) -> Sequence[str]:
-        named = func.json_extract(threads.c.metadata, "$.assistant_id") == assistant_id
-        query = select(threads.c.thread_id).where(threads.c.owner == owner, named)
-        async with self._database.reader.connect() as connection:
-            return (await connection.execute(query)).scalars().all()
-
     async def delete(self, thread_id: str) -> None:
         async with self._database.writer.begin() as connection:
             await connection.execute(delete(run_logs).where(run_logs.c.thread_id == thread_id))
