@@ -33,7 +33,7 @@ class Encoder:
     """One reader's stream of one run.
 
     `asked` are the modes the run was started with, `modes` those this reader wants. What the run did not log, because
-    nobody had asked, is made from what it did.
+    nobody had asked, is made from what it did. `prefix` stands before every id.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Encoder:
         thread_id: str,
         subgraphs: bool = False,
         ids: bool = False,
+        prefix: str = "",
         after: tuple[int, int] = (0, -1),
     ) -> None:
         self._modes = frozenset(modes)
@@ -53,6 +54,7 @@ class Encoder:
         self._thread_id = thread_id
         self._subgraphs = subgraphs
         self._ids = ids
+        self._prefix = prefix.encode()
         self._after = after
         self._metadata: dict[str | None, orjson.Fragment] = {}
         self._said: dict[str | None, AIMessageChunk] = {}
@@ -160,7 +162,7 @@ class Encoder:
 
     def _encode(self, name: str, data: bytes, id: int, slot: int) -> bytes:
         if self._ids:
-            return b"event: %s\r\ndata: %s\r\nid: %d-%d\r\n\r\n" % (name.encode(), data, id, slot)
+            return b"event: %s\r\ndata: %s\r\nid: %s%d-%d\r\n\r\n" % (name.encode(), data, self._prefix, id, slot)
         return b"event: %s\r\ndata: %s\r\n\r\n" % (name.encode(), data)
 
 

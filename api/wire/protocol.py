@@ -7,7 +7,7 @@ did not subscribe.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,8 +16,9 @@ import orjson
 from threadline.domain.events import Event
 
 CHANNELS = ("values", "updates", "messages", "tools", "custom", "lifecycle", "input", "tasks", "checkpoints")
-MODES = ("values", "updates", "messages-tuple", "tools", "tasks", "checkpoints", "custom")
-"""What a run started over this protocol asks its graph for."""
+MODES = ("values", "updates", "messages-tuple", "tools", "custom")
+"""What a run started over this protocol asks its graph for, beside what every run logs. What a run that somebody else
+started did not log is made from what it did."""
 RUN_SPAN = 1 << 32
 LINE_SPAN = 1 << 8
 """Events made of one line of the log, at most. A run's lines stay below `RUN_SPAN / LINE_SPAN`."""
@@ -102,9 +103,17 @@ class Encoder:
     """One run's lines as protocol events. `position` is the run's place on its thread."""
 
     def __init__(
-        self, subscription: Subscription, *, run_id: str, graph_id: str, position: int, state: ReadState
+        self,
+        subscription: Subscription,
+        *,
+        run_id: str,
+        graph_id: str,
+        position: int,
+        asked: Collection[str],
+        state: ReadState,
     ) -> None:
         self._subscription = subscription
+        self._asked = frozenset(asked)
         self._run_id = run_id
         self._graph_id = graph_id
         self._base = position * RUN_SPAN
@@ -162,6 +171,8 @@ class Encoder:
                 brief = {"id": data["checkpoint_id"], "step": data["step"], "source": data["source"]}
                 parent = {"parent_id": data["parent_id"]} if data["parent_id"] else {}
                 yield Made("checkpoints", {**brief, **parent}, ns)
+                if "values" not in self._asked and data["source"] != "input":
+                    yield Made("values", None, ns)
             case "interrupt":
                 yield Made("input.requested", {"interrupt_id": data["id"], "payload": data["value"]}, ns)
             case "end":
@@ -182,10 +193,12 @@ class Encoder:
     def _task(self, event: Event) -> Iterator[Made]:
         data, ns = event.data, event.ns
         if "result" not in data:
-            yield Made("tasks", {key: data.get(key) for key in ("id", "name", "input", "triggers")}, ns)
+            yield Made("tasks", {key: data[key] for key in ("id", "name", "input", "triggers") if key in data}, ns)
             return
         yield from self._close_messages(ns)
         yield Made("tasks", {key: data[key] for key in ("id", "name", "error", "result", "interrupts")}, ns)
+        if "updates" not in self._asked and not data["error"] and not data["interrupts"]:
+            yield Made("updates", {"node": data["name"], "values": data["result"]}, ns)
         place = self._tasks.pop(data["id"], None)
         if place is not None:
             how = "failed" if data["error"] else "interrupted" if data["interrupts"] else "completed"

@@ -83,7 +83,7 @@ async def test_a_run_from_pending_to_its_end(database: Database) -> None:
     one, other = run(of, 1), run(of, 2)
     await runs.create(other)
     await runs.create(one)
-    await runs.start(one.run_id, attempt=2)
+    await runs.start(replace(one, attempt=2))
 
     assert await runs.list(status=("pending", "running")) == [replace(one, status="running", attempt=2), other]
     assert await runs.list(thread_id="nobody") == []

@@ -17,7 +17,7 @@ from fastapi_offline import FastAPIOffline
 from api import chat, ops, page, problems, runs, sessions
 from api.context import Context
 from api.gate import Gate
-from api.server import assistants, threads
+from api.server import assistants, protocol, threads
 from api.server import runs as server_runs
 from threadline import __version__
 from threadline.app.logs import configure
@@ -26,7 +26,7 @@ from threadline.app.wiring import open_services
 from threadline.domain.errors import Conflict, Denied
 from threadline.services.auth import is_loopback
 
-SERVER = (assistants, threads, server_runs)
+SERVER = (assistants, threads, server_runs, protocol)
 """The LangGraph Server API."""
 EXPOSED = (
     "Location",
@@ -46,16 +46,8 @@ def create_app(context: Context, settings: Settings) -> FastAPI:
     """The application over services that are already open."""
     app = FastAPIOffline(title="Threadline", version=__version__, redoc_url=None)
     app.state.context = context
-    for router in (
-        chat.router,
-        sessions.router,
-        runs.router,
-        assistants.router,
-        threads.router,
-        server_runs.router,
-        ops.router,
-    ):
-        app.include_router(router)
+    for module in (chat, sessions, runs, *SERVER, ops):
+        app.include_router(module.router)
     page.install(app)
     problems.install(app)
     app.add_middleware(

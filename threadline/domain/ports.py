@@ -84,7 +84,7 @@ class Assistants(Protocol):
 class Runs(Protocol):
     async def create(self, run: Run, *, title: str | None = None, thread: Thread | None = None) -> None:
         """Keep a new run, and its thread if that is new. An old one was used now, remembers the run's graph and
-        assistant in its metadata and, if it has no title yet, gets this one."""
+        assistant in its metadata and, if it has no title yet, gets this one. A run that is kept as running begins."""
         ...
 
     async def get(self, run_id: str) -> Run | None: ...
@@ -103,7 +103,13 @@ class Runs(Protocol):
         """The runs of an owner's threads that have one of these statuses."""
         ...
 
-    async def start(self, run_id: str, *, attempt: int) -> None: ...
+    async def start(self, run: Run) -> None:
+        """The run begins: it is running, in its attempt, and takes the next place on its thread unless it has one."""
+        ...
+
+    async def begun(self, thread_id: str, *, after: int) -> Sequence[Run]:
+        """A thread's runs that have a place above `after`, in order."""
+        ...
 
     async def finish(
         self,

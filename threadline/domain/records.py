@@ -45,6 +45,7 @@ class Thread:
     config: dict[str, Any] = field(default_factory=dict)
     error: dict[str, Any] | None = None
     interrupts: dict[str, Any] = field(default_factory=dict)
+    begun: int = 0
     state_updated_at: datetime | None = None
     ttl: dict[str, Any] | None = None
     expires_at: datetime | None = None
@@ -145,7 +146,8 @@ class Cron:
 class Run:
     """One execution of a graph on a thread.
 
-    `turn_id` is the id of the turn's first run: an interrupted turn has one run more for every resume.
+    `turn_id` is the id of the turn's first run: an interrupted turn has one run more for every resume. `position` is
+    its place among those that have begun on its thread, from 1; 0 until it begins.
     `kwargs` holds what the run was asked to do, in JSON types; `threadline.services.runs` says with which keys.
     """
 
@@ -162,6 +164,7 @@ class Run:
     assistant_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     multitask_strategy: MultitaskStrategy = "enqueue"
+    position: int = 0
     updated_at: datetime | None = None
 
 

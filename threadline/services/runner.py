@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -45,6 +45,8 @@ class RunLog(ports.EventLog, Protocol):
     """The event log as its one writer sees it."""
 
     def open(self, run_id: str) -> None: ...
+
+    def drop(self, run_id: str) -> None: ...
 
     async def reopen(self, run_id: str, *, attempt: int) -> list[Event]: ...
 
@@ -116,6 +118,7 @@ class Runner:
         self._cancelled: dict[str, CancelAction] = {}
         self._delayed: dict[str, tuple[Run, asyncio.TimerHandle]] = {}
         self._work: dict[str, set[asyncio.Task[None]]] = {}
+        self._waiting: dict[str, set[asyncio.Event]] = {}
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -166,6 +169,27 @@ class Runner:
             self._spawn(run.thread_id, self._drop(waiting))
         elif not lane or lane[0].run_id != run.run_id:
             del self._cancelled[run.run_id]
+
+    async def begun(self, thread_id: str, *, after: int = 0) -> AsyncGenerator[Run]:
+        """The thread's runs with a place above `after`, in order; those to come too. It never ends."""
+        waiter = asyncio.Event()
+        waiting = self._waiting.setdefault(thread_id, set())
+        waiting.add(waiter)
+        try:
+            while True:
+                waiter.clear()
+                for run in await self._runs.begun(thread_id, after=after):
+                    after = run.position
+                    yield run
+                await waiter.wait()
+        finally:
+            waiting.discard(waiter)
+            if not waiting and self._waiting.get(thread_id) is waiting:
+                del self._waiting[thread_id]
+
+    def _wake(self, thread_id: str) -> None:
+        for waiter in self._waiting.get(thread_id, ()):
+            waiter.set()
 
     async def idle(self, thread_id: str) -> None:
         """Wait until nothing runs or waits on the thread."""
@@ -219,9 +243,10 @@ class Runner:
 
     async def _begin(self, run: Run, recorder: Recorder) -> None:
         if run.status != "running":
-            await self._runs.start(run.run_id, attempt=run.attempt)
+            await self._runs.start(run)
         ids = {name: getattr(run, name) for name in ("run_id", "thread_id", "graph_id", "assistant_id", "attempt")}
         self._log.append(run.run_id, "run", ids)
+        self._wake(run.thread_id)
         await self._sessions.begin(run)
 
     async def _execute(self, run: Run, recorder: Recorder, meter: UsageMeter) -> Outcome:

@@ -125,6 +125,15 @@ class Runs:
         """The run's events after `after`, until its end."""
         return self._log.follow(run.run_id, after=after)
 
+    def on_thread(self, thread_id: str, *, after: int = 0) -> AsyncGenerator[Run]:
+        """The runs that begin on a thread, in order, those after place `after`; those to come too. It never ends."""
+        return self._runner.begun(thread_id, after=after)
+
+    async def newest(self, thread: Thread) -> Run | None:
+        """The run that began last on a thread."""
+        begun = await self._runs.begun(thread.thread_id, after=thread.begun - 1)
+        return begun[-1] if begun else None
+
     async def cancel(self, run: Run, action: CancelAction = "interrupt") -> None:
         """Ask a run to stop, and the model call it waits for. Raises Conflict if it has ended."""
         if run.status in ENDED:
@@ -204,8 +213,12 @@ class Runs:
         delay = _delay(run)
         # A run that begins at once is kept as one that runs: that spares a write.
         kept = run if delay or self._runner.busy(thread.thread_id) else replace(run, status="running")
-        await self._runs.create(kept, title=_title(kwargs.get("message")), thread=thread if new else None)
-        self._log.open(run_id)
+        self._log.open(run_id)  # before anybody can hear of the run
+        try:
+            await self._runs.create(kept, title=_title(kwargs.get("message")), thread=thread if new else None)
+        except BaseException:
+            self._log.drop(run_id)
+            raise
         self._runner.submit(kept, delay=delay)
         return run
 

@@ -48,6 +48,10 @@ class Threads:
             raise Missing(f"There is no session {canonical}.")
         return thread
 
+    async def exists(self, thread_id: str) -> bool:
+        """Whether anybody has a thread of this id."""
+        return await self._threads.get(thread_id) is not None
+
     def new(self, thread_id: str | None, caller: Caller) -> Thread:
         """A thread that is not kept yet: its first run keeps it."""
         now = datetime.now(UTC)

@@ -79,6 +79,12 @@ class TieredEventLog:
         """Begin the log of a new run, so that readers may come before its first event."""
         self._tapes[run_id] = Tape((), next_id=1)
 
+    def drop(self, run_id: str) -> None:
+        """Forget the log of a run that was never kept."""
+        tape = self._tapes.pop(run_id)
+        tape.ended = True
+        tape.wake()
+
     async def reopen(self, run_id: str, *, attempt: int) -> list[Event]:
         """Take up the log of a run that a crash cut off; its new events get ids above all earlier ones."""
         try:

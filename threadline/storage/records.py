@@ -104,12 +104,16 @@ class SqlRuns:
 
     async def create(self, run: Run, *, title: str | None = None, thread: Thread | None = None) -> None:
         runs_on = {"graph_id": run.graph_id, **({"assistant_id": run.assistant_id} if run.assistant_id else {})}
+        begins = run.status == "running"
         async with self._database.writer.begin() as connection:
-            await connection.execute(insert(runs).values(**asdict(run)))
             if thread is not None:
-                opened = replace(thread, title=title, metadata={**thread.metadata, **runs_on})
+                opened = replace(thread, title=title, metadata={**thread.metadata, **runs_on}, begun=int(begins))
                 await connection.execute(insert(threads).values(**asdict(opened)))
+                await connection.execute(insert(runs).values(**asdict(replace(run, position=int(begins)))))
                 return
+            await connection.execute(insert(runs).values(**asdict(run)))
+            if begins:
+                await _take_place(connection, run)
             used: dict[str, Any] = {
                 "updated_at": run.created_at,
                 "metadata": func.json_patch(threads.c.metadata, orjson.dumps(runs_on).decode()),
@@ -148,11 +152,18 @@ class SqlRuns:
         async with self._database.reader.connect() as connection:
             return [Run(**row) for row in (await connection.execute(query)).mappings()]
 
-    async def start(self, run_id: str, *, attempt: int) -> None:
+    async def start(self, run: Run) -> None:
         async with self._database.writer.begin() as connection:
             await connection.execute(
-                update(runs).where(runs.c.run_id == run_id).values(status="running", attempt=attempt)
+                update(runs).where(runs.c.run_id == run.run_id).values(status="running", attempt=run.attempt)
             )
+            if not run.position:
+                await _take_place(connection, run)
+
+    async def begun(self, thread_id: str, *, after: int) -> Sequence[Run]:
+        query = select(runs).where(runs.c.thread_id == thread_id, runs.c.position > after).order_by(runs.c.position)
+        async with self._database.reader.connect() as connection:
+            return [Run(**row) for row in (await connection.execute(query)).mappings()]
 
     async def finish(
         self,
@@ -184,6 +195,13 @@ class SqlRuns:
             await connection.execute(delete(run_logs).where(run_logs.c.run_id == run_id))
             await connection.execute(delete(chat_history).where(turn_id_of() == run_id))
             await connection.execute(delete(runs).where(runs.c.run_id == run_id))
+
+
+async def _take_place(connection: AsyncConnection, run: Run) -> None:
+    of_run = threads.c.thread_id == run.thread_id
+    await connection.execute(update(threads).where(of_run).values(begun=threads.c.begun + 1))
+    place = select(threads.c.begun).where(of_run).scalar_subquery()
+    await connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(position=place))
 
 
 def _told(error: Mapping[str, Any] | None) -> dict[str, Any] | None:
