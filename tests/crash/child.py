@@ -22,6 +22,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
+import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     BaseCheckpointSaver,
@@ -96,7 +97,7 @@ class Telling(BaseCheckpointSaver[str]):
         thread = config["configurable"]["thread_id"]
         marks = self.new(thread, checkpoint["channel_values"].items())
         tell("putting", thread, marks=marks)
-        await asyncio.sleep(self.chance.uniform(0, 0.003))
+        await asyncio.sleep(self.chance.uniform(0, 0.005))
         result = await self.saver.aput(config, checkpoint, metadata, new_versions)
         self.known.update((thread, mark) for mark in marks)
         tell("put", thread, marks=marks)
@@ -188,7 +189,7 @@ def slow_to_keep(saver: TieredSaver, chance: random.Random) -> None:
 
     async def told(row: Row) -> None:
         tell("kept", row.thread_id)
-        await asyncio.sleep(chance.uniform(0, 0.002))
+        await asyncio.sleep(chance.uniform(0, 0.001))
         await keep(row)
 
     live.keep = told  # type: ignore[method-assign]
@@ -255,6 +256,7 @@ FAULTS: Mapping[str, type[Telling]] = {
 
 
 def main() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the pipe
     import_module("threadline.storage.live_checkpoints")  # once for all lives: it takes half a second
     assert threading.active_count() == 1, "a fork has one thread only"
     for line in sys.stdin:

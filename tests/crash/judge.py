@@ -37,6 +37,8 @@ class Talk:
     sent: int = 0
     stored: int = 0
     """How many of the turns that were sent a put has promised to keep."""
+    read: int = 0
+    """How many turns the last reader saw."""
     finished: dict[tuple[int, str], str] = field(default_factory=dict)
     inside: set[str] = field(default_factory=set)
     stage: str = ELSEWHERE
@@ -73,7 +75,7 @@ class Judge:
         self.heard[event.what] += 1
         if not event.thread:
             return
-        talk = self.talks.setdefault(event.thread, Talk())
+        talk = self.of(event.thread)
         match event.what:
             case "turn":
                 if event.more["number"] != talk.sent:
@@ -101,11 +103,14 @@ class Judge:
                 if event.more["reply"] != reply(event.thread, event.more["number"]):
                     self.blame(event.thread, f"turn {event.more['number']} was answered {event.more['reply']!r}")
             case "read":
-                self.hits = event.more["hits"]
+                self.hits, talk.read = event.more["hits"], event.more["turns"]
                 if event.more["turns"] != talk.sent or event.more["waits"]:
                     self.blame(event.thread, f"after turn {talk.sent - 1} an older state was read: {event.more}")
             case "failed":
                 self.blame(event.thread, f"a turn failed: {event.more['error']}")
+
+    def of(self, thread: str) -> Talk:
+        return self.talks.setdefault(thread, Talk())
 
     def blame(self, thread: str, fault: str) -> None:
         self.faults.append(f"{thread}: {fault}")
@@ -143,7 +148,7 @@ class Judge:
 
     def _right(self, thread: str, state: Any, *, all_over: bool) -> None:
         """Every acknowledged turn is there, whole, as it was finished, and once."""
-        talk = self.talks.setdefault(thread, Talk())
+        talk = self.of(thread)
         messages = [(message.id, message.content) for message in state.values.get("messages", [])]
         done, begun = len(messages) // 2, (len(messages) + 1) // 2
         waits = [task.name for task in state.tasks]  # all of the step, those whose writes are kept as well
@@ -174,7 +179,7 @@ class Judge:
         # The subgraph's steps reach the conversation when it is done; until then they are in its own checkpoints.
         promised = {
             mark
-            for (turn, step), mark in self.talks[thread].finished.items()
+            for (turn, step), mark in self.of(thread).finished.items()
             if step in steps and (turn < done or name == "steps")
         }
         if missing := promised.difference(marks):

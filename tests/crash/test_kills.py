@@ -11,35 +11,29 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGKILL
-from uuid import UUID
 
 import pytest
 
 from tests.contracts.conftest import RedisServer
-from tests.crash.child import FAULTS, Order
-from tests.crash.judge import BETWEEN, ELSEWHERE, INSIDE, Judge
+from tests.crash.child import FAULTS
+from tests.crash.judge import BETWEEN, ELSEWHERE, INSIDE
 from tests.crash.lives import Lives
+from tests.crash.trial import Trial
 
-AT_ONCE = 8
 TURNS = 12
 """After so many a thread makes room for a new one, so that a long test costs no more a round than a short one."""
-EVENTS = {"enter": 40, "writing": 10, "written": 15, "putting": 15, "kept": 10, "": 10}
+EVENTS = {"enter": 48, "writing": 10, "written": 16, "putting": 16, "kept": 4, "": 6}
 """What a kill follows, and how often of a hundred; "" is any event at all."""
 FAR = 60
 """How many such events a life may live to see."""
+WIPED = 0.2
+"""How likely Redis is wiped between two lives; else the next one finds what the last one left."""
 
 
 @dataclass
-class Kills:
+class Kills(Trial):
     """Kills round after round, and where they hit."""
 
-    lives: Lives
-    file: Path
-    redis: RedisServer
-    chance: random.Random
-    judge: Judge = field(default_factory=Judge)
-    fault: str = ""
-    threads: list[str] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)
     hit: Counter[str] = field(default_factory=Counter)
     at_work: Counter[str] = field(default_factory=Counter)
@@ -47,53 +41,31 @@ class Kills:
 
     async def round(self) -> None:
         """A life that ends by a kill, and a look at what it left."""
-        self.retired += [thread for thread in self.threads if self._turns(thread) >= TURNS]
-        self.threads = [thread for thread in self.threads if self._turns(thread) < TURNS]
-        while len(self.threads) < AT_ONCE:
-            self.threads.append(str(UUID(int=self.chance.getrandbits(128), version=4)))
-        if self.chance.random() < 0.2:
-            self.redis.client().flushall()
+        self.retired += [thread for thread in self.threads if self.judge.of(thread).sent >= TURNS]
+        self.threads = [thread for thread in self.threads if self.judge.of(thread).sent < TURNS]
+        self.fill()
+        if self.chance.random() < WIPED:
+            with self.redis.client() as client:
+                client.flushall()
         self._live()
         await self.judge.look(self.file, self.threads)
 
     async def end(self) -> None:
-        """A last life finishes what was cut off; then everything that ever was is looked at."""
-        self.judge.begin()
-        threads = [*self.retired, *self.threads]
-        for event in self.lives.begin(self._order(threads, ends=True)):
-            self.judge.hear(event)
-        assert event.more["status"] == 0
-        await self.judge.look(self.file, threads, all_over=True)
+        await self.finish([*self.retired, *self.threads])
 
     def _live(self) -> None:
         [wanted] = self.chance.choices(list(EVENTS), list(EVENTS.values()))
         far, aimed = self.chance.randrange(FAR), None
-        self.judge.begin()
-        for event in self.lives.begin(self._order(self.threads)):
-            self.judge.hear(event)
+        for event in self.life(self.threads):
             far -= wanted in ("", event.what)
             if aimed is None and (far < 0 or self.judge.faults):
                 self.lives.kill()
                 aimed = event.thread
         assert event.more["status"] == -SIGKILL, self.lives.errors.read_text()[-2000:]
-        talks = [self.judge.talks[thread] for thread in self.threads if thread in self.judge.talks]
-        self.hit[self.judge.talks[aimed].where if aimed else ELSEWHERE] += 1
+        talks = [self.judge.of(thread) for thread in self.threads]
+        self.hit[self.judge.of(aimed).where if aimed else ELSEWHERE] += 1
         self.at_work.update(talk.where for talk in talks)
         self.half_done += sum(talk.half_done for talk in talks)
-
-    def _order(self, threads: list[str], *, ends: bool = False) -> Order:
-        return Order(
-            life=self.judge.heard["born"],
-            seed=self.chance.getrandbits(32),
-            history=f"sqlite:///{self.file}",
-            live=self.redis.url,
-            threads=threads,
-            ends=ends,
-            fault=self.fault,
-        )
-
-    def _turns(self, thread: str) -> int:
-        return self.judge.talks[thread].sent if thread in self.judge.talks else 0
 
 
 @pytest.fixture
