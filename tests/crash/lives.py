@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -43,15 +44,16 @@ class Lives:
     _lines: list[bytes] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.child"],
-            cwd=ROOT,
-            env={**CLEAN, "OPENBLAS_NUM_THREADS": "1"},  # numpy's own threads would not outlive a fork
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors.open("ab"),
-            bufsize=0,
-        )
+        with self.errors.open("ab") as errors:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "tests.crash.child"],
+                cwd=ROOT,
+                env={**CLEAN, "OPENBLAS_NUM_THREADS": "1"},  # numpy's own threads would not outlive a fork
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,7 +81,8 @@ class Lives:
 
     def kill(self) -> None:
         if self.pid is not None:
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself, and that is still to be read
+                os.kill(self.pid, signal.SIGKILL)
 
     def _line(self) -> bytes:
         """The next line, or a failure that says what the child had to say."""
