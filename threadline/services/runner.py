@@ -278,7 +278,7 @@ class Runner:
             left_off = await _left_off(graph, run) if run.attempt > 1 else None
             if left_off is not None:
                 recorder.restore(left_off.values, left_off.config["configurable"]["checkpoint_id"])
-                if not left_off.tasks:
+                if not left_off.tasks:  # `next` leaves out those that are done, though their step is not
                     return
             else:
                 config["configurable"].update(invocation.place(run))
