@@ -244,7 +244,7 @@ async def _updating(thread: Thread) -> AsyncIterator[None]:
     except InvalidUpdateError as error:  # written for who calls, by LangGraph
         raise Rejected(str(error)) from error
     except Exception as error:
-        log.warning("update_failed", thread_id=thread.thread_id, exc_info=error)
+        log.info("update_refused", thread_id=thread.thread_id, error=type(error).__name__)
         raise Rejected(f"The graph could not take these values: {type(error).__name__}.") from error
 
 
