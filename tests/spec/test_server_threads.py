@@ -59,6 +59,10 @@ parent.add_edge("child", END)
 
 thinker = child.compile()
 family = parent.compile()
+
+
+def broken():
+    raise RuntimeError("this factory never worked")
 """
 
 
@@ -74,7 +78,7 @@ async def project(start: Start, folder: Path, *graphs: str, **settings: Any) -> 
 
 @pytest.fixture
 async def thinking(start: Start, tmp_path: Path) -> AsyncIterator[Client]:
-    async with project(start, tmp_path, "thinker", "family") as service:
+    async with project(start, tmp_path, "thinker", "family", "broken") as service:
         yield service
 
 
@@ -537,13 +541,14 @@ async def test_a_thread_uses_its_own_graph(thinking: Client) -> None:
         assert item["next"] == ["child"]
 
         gone = (await client.threads.create(graph_id="gone"))["thread_id"]
-        told = "Graph 'gone' not found. Expected one of: ['family', 'thinker']"
+        told = "Graph 'gone' not found. Expected one of: ['broken', 'family', 'thinker']"
         for path in ("state", "history"):
             response = await thinking.http.get(f"/threads/{gone}/{path}")
             assert (response.status_code, response.json()) == (404, {"detail": told})
         assert (await thinking.http.get(f"/sessions/{gone}/checkpoints")).json()["detail"] == told
-        assert (await client.threads.get(gone))["values"] is None
-        assert len(await client.threads.search()) == 2
+        broken = (await client.threads.create(graph_id="broken"))["thread_id"]
+        assert [(await client.threads.get(one))["values"] for one in (gone, broken)] == [None, None]
+        assert [thread["values"] is None for thread in await client.threads.search()] == [True, True, False]
 
 
 async def test_a_busy_thread_is_not_edited(thinking: Client, tmp_path: Path) -> None:
