@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import orjson
-from fastapi.responses import Response
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 
 from threadline.domain.records import Thread
 from threadline.services.payload import jsonable
 
 PLACE = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
-
-
-def answer(content: Any, *, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer. States are large: they are encoded once, and not looked through by the framework first."""
-    return Response(orjson.dumps(content), media_type="application/json", headers=dict(headers or {}))
 
 
 def thread_json(thread: Thread, values: Any) -> dict[str, Any]:
@@ -44,10 +37,13 @@ def ttl_json(thread: Thread) -> dict[str, Any] | None:
     return {"strategy": thread.ttl["strategy"], "ttl_minutes": thread.ttl["ttl"], "expires_at": expires_at}
 
 
-def state_json(thread: Thread, snapshot: StateSnapshot | None, *, checkpoint_id: str | None = None) -> dict[str, Any]:
-    """A state; where there is none, an empty one that names the checkpoint that was asked for."""
+def state_json(
+    thread: Thread, snapshot: StateSnapshot | None, asked: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A state; where there is none, an empty one that names the checkpoint that was `asked` for by its id."""
     if snapshot is None:
-        place = {"checkpoint_id": checkpoint_id, "thread_id": thread.thread_id, "checkpoint_ns": ""}
+        checkpoint_id = (asked or {}).get("checkpoint_id")
+        place = {"checkpoint_ns": "", **(asked or {}), "thread_id": thread.thread_id}
         return {
             "values": {},
             "next": [],
@@ -100,7 +96,7 @@ def _task(thread: Thread, task: PregelTask) -> dict[str, Any]:
         "id": task.id,
         "name": task.name,
         "path": jsonable(task.path),
-        "error": str(jsonable(repr(task.error))) if task.error else None,
+        "error": jsonable(task.error if isinstance(task.error, str) else repr(task.error)) if task.error else None,
         "interrupts": [_interrupt(interrupt) for interrupt in task.interrupts],
         "checkpoint": place_json(nested) if isinstance(nested, dict) else None,
         "state": state_json(thread, nested) if isinstance(nested, StateSnapshot) else None,

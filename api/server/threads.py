@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from api.context import Asking, Context, Using
-from api.server.bodies import CheckpointBody, Document, Json
+from api.server.bodies import CheckpointBody, Document, Values
 from api.server.lookup import ThreadInPath, thread_of
-from api.server.route import ServerRoute
-from api.server.shapes import answer, place_json, selected, state_json, thread_json, ttl_json
+from api.server.route import ServerRoute, reply
+from api.server.shapes import place_json, selected, state_json, thread_json, ttl_json
 from threadline.domain.errors import Conflict, Invalid, Missing
 from threadline.domain.records import Thread, ThreadQuery, ThreadStatus
 from threadline.services.documents import at
@@ -41,7 +41,7 @@ class TtlBody(BaseModel):
 
 
 class UpdateBody(BaseModel):
-    values: Json = None
+    values: Values = None
     command: Document | None = None
     as_node: str | None = None
 
@@ -102,7 +102,7 @@ class PruneBody(BaseModel):
 
 
 class StateBody(BaseModel):
-    values: list[Json] | Document | None = None
+    values: Values = None
     as_node: str | None = None
     checkpoint: CheckpointBody | None = None
     checkpoint_id: str | None = None
@@ -132,7 +132,7 @@ class HistoryBody(BaseModel):
 async def create(body: CreateBody, caller: Asking, context: Using) -> Response:
     metadata = {**body.metadata, **({"graph_id": body.graph_id} if body.graph_id is not None else {})}
     ttl = body.ttl.chosen() if body.ttl else None
-    thread_id = body.thread_id and _uuid(body.thread_id)
+    thread_id = _uuid(body.thread_id) if body.thread_id is not None else None
     steps = [[_update(update) for update in step.updates] for step in body.supersteps]
     thread, new = await context.threads.create(
         caller, thread_id=thread_id, metadata=metadata, ttl=ttl, if_exists=body.if_exists
@@ -143,7 +143,7 @@ async def create(body: CreateBody, caller: Asking, context: Using) -> Response:
         except BaseException:
             await context.runs.delete_thread(thread.thread_id, caller)
             raise
-    return answer(await _whole(context, thread))
+    return reply(await _whole(context, thread))
 
 
 @router.post("/search", summary="Threads by metadata, values and status")
@@ -166,7 +166,7 @@ async def search(body: SearchBody, caller: Asking, context: Using) -> Response:
     headers = {"x-pagination-total": str(total)}
     if body.offset + len(threads) < total and threads:
         headers["x-pagination-next"] = str(body.offset + len(threads))
-    return answer(items, headers=headers)
+    return reply(items, headers=headers)
 
 
 @router.post("/count", summary="How many threads a search would find")
@@ -203,7 +203,7 @@ async def get(
     ttl = ttl_json(thread)
     if ttl is not None and "ttl" in include.split(","):
         shown["ttl"] = ttl
-    return answer(shown)
+    return reply(shown)
 
 
 @router.patch("/{thread_id}", summary="Merge metadata; set the time to live")
@@ -214,7 +214,7 @@ async def patch(
     changed = await context.threads.change(thread, metadata=body.metadata, ttl=ttl)
     if "return=minimal" in prefer:
         return Response(status_code=204)
-    return answer(await _whole(context, changed))
+    return reply(await _whole(context, changed))
 
 
 @router.delete("/{thread_id}", status_code=204, summary="Delete every trace of the thread; what runs on it stops")
@@ -224,7 +224,7 @@ async def delete(thread: ThreadInPath, caller: Asking, context: Using) -> None:
 
 @router.post("/{thread_id}/copy", summary="A new thread with the same state, past and conversation")
 async def copy(thread: ThreadInPath, context: Using) -> Response:
-    return answer(await _whole(context, await context.states.copy(thread)))
+    return reply(await _whole(context, await context.states.copy(thread)))
 
 
 @router.get("/{thread_id}/state", summary="The newest state")
@@ -239,7 +239,7 @@ async def update_state(thread: ThreadInPath, body: StateBody, context: Using) ->
         place["checkpoint_id"] = body.checkpoint_id
     config = await context.states.update(thread, Update(body.values, body.as_node), place)
     made = place_json(config)
-    return answer({"checkpoint": made, "configurable": made, "checkpoint_id": made["checkpoint_id"]})
+    return reply({"checkpoint": made, "configurable": made, "checkpoint_id": made["checkpoint_id"]})
 
 
 @router.post("/{thread_id}/state/checkpoint", summary="The state at a checkpoint, also of a subgraph")
@@ -282,8 +282,7 @@ async def _state(
     select: Sequence[str] | None,
 ) -> Response:
     snapshot = await context.states.get(thread, checkpoint, subgraphs=subgraphs)
-    asked = (checkpoint or {}).get("checkpoint_id")
-    return answer(selected(state_json(thread, snapshot, checkpoint_id=asked), select))
+    return reply(selected(state_json(thread, snapshot, checkpoint), select))
 
 
 async def _history(context: Context, thread: Thread, body: HistoryBody) -> Response:
@@ -293,7 +292,7 @@ async def _history(context: Context, thread: Thread, body: HistoryBody) -> Respo
     snapshots = await context.states.history(
         thread, limit=body.limit, before=before, metadata=body.metadata, checkpoint=_place(body.checkpoint)
     )
-    return answer([selected(state_json(thread, snapshot), body.select) for snapshot in snapshots])
+    return reply([selected(state_json(thread, snapshot), body.select) for snapshot in snapshots])
 
 
 async def _found(context: Context, query: ThreadQuery, values: Mapping[str, Any]) -> tuple[Sequence[Thread], int]:

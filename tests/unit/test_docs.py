@@ -20,7 +20,7 @@ from langchain_core.messages import HumanMessage
 from starlette.routing import compile_path
 
 from api import chat, ops, runs, sessions
-from api.server import assistants
+from api.server import assistants, threads
 from tests.conftest import Start
 from threadline.app.cli import app
 from threadline.app.settings import Settings
@@ -36,7 +36,7 @@ def routes(*routers: APIRouter) -> list[tuple[str, str]]:
 
 
 ROUTES = routes(chat.router, sessions.router, runs.router, ops.router)
-SERVER_ROUTES = routes(assistants.router)
+SERVER_ROUTES = routes(assistants.router, threads.router)
 
 
 def named(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -108,7 +108,7 @@ class States:
         return found
 
     async def values(self, threads: Sequence[Thread]) -> dict[str, Any]:
-        """The newest values of each thread that has any, in JSON types. A graph that is gone has none to show."""
+        """The newest values of each thread that has any, in JSON types. A graph that is gone or broken shows none."""
         belonging: dict[OpenGraph, list[Thread]] = {}
         for thread in threads:
             try:
@@ -125,7 +125,12 @@ class States:
                 found[thread.thread_id] = jsonable(snapshot.values)
 
         for open_graph, theirs in belonging.items():
-            async with open_graph({}) as graph:
+            async with AsyncExitStack() as stack:
+                try:
+                    graph = await stack.enter_async_context(open_graph({}))
+                except Exception:  # anybody's code; the threads of other graphs are shown all the same
+                    log.warning("graph_not_opened", threads=len(theirs), exc_info=True)
+                    continue
                 await asyncio.gather(*(read(graph, thread) for thread in theirs))
         return found
 
@@ -244,7 +249,7 @@ async def _updating(thread: Thread) -> AsyncIterator[None]:
     except InvalidUpdateError as error:  # written for who calls, by LangGraph
         raise Rejected(str(error)) from error
     except Exception as error:
-        log.warning("update_failed", thread_id=thread.thread_id, exc_info=error)
+        log.info("update_refused", thread_id=thread.thread_id, error=type(error).__name__)
         raise Rejected(f"The graph could not take these values: {type(error).__name__}.") from error
 
 

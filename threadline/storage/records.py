@@ -193,7 +193,10 @@ class SqlRuns:
     async def delete(self, run_id: str) -> None:
         async with self._database.writer.begin() as connection:
             await connection.execute(delete(run_logs).where(run_logs.c.run_id == run_id))
-            await connection.execute(delete(chat_history).where(turn_id_of() == run_id))
+            session = select(runs.c.thread_id).where(runs.c.run_id == run_id).scalar_subquery()
+            await connection.execute(
+                delete(chat_history).where(turn_id_of() == run_id, chat_history.c.session_id == session)
+            )
             await connection.execute(delete(runs).where(runs.c.run_id == run_id))
 
 
