@@ -21,15 +21,15 @@ from langgraph.checkpoint.base import (
     PendingWrite,
     get_checkpoint_id,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.sqlite.utils import search_where
 
 from threadline.domain.errors import Invalid
 from threadline.storage import deltas, retention
+from threadline.storage.allowlist import Name
 from threadline.storage.delta_cache import DeltaCache
 from threadline.storage.readers import Readers
 from threadline.storage.rows import Row, is_special, pending_writes, write_rows
-from threadline.storage.serde import strict_serializer
+from threadline.storage.serde import StrictSerializer, strict_serializer
 from threadline.storage.sqlite_file import BUSY_TIMEOUT, COLUMNS, path_of
 from threadline.storage.writer import Writer
 
@@ -54,10 +54,12 @@ class Newest:
 
 
 @asynccontextmanager
-async def open_history(url: str, *, patience: float = BUSY_TIMEOUT, cache: int = CACHE) -> AsyncIterator[History]:
+async def open_history(
+    url: str, *, allowed: frozenset[Name] = frozenset(), patience: float = BUSY_TIMEOUT, cache: int = CACHE
+) -> AsyncIterator[History]:
     """Open the file of `sqlite:///path`, create what is missing; at the end write what is waiting and close it.
 
-    `patience` is how many seconds a put waits for another process to finish its own; `cache` is how many bytes the
+    `allowed` are the types that may be built from it; `patience` is how many seconds a put waits for another process to finish its own; `cache` is how many bytes the
     conversations may take that are kept rebuilt.
     """
     path = path_of(url)
@@ -67,7 +69,7 @@ async def open_history(url: str, *, patience: float = BUSY_TIMEOUT, cache: int =
         await writer.open()
         readers = Readers(path)
         stack.push_async_callback(readers.aclose)
-        yield History(writer, readers, DeltaCache(cache), serde=strict_serializer())
+        yield History(writer, readers, DeltaCache(cache), serde=strict_serializer(allowed))
 
 
 class History(BaseCheckpointSaver[str]):
@@ -77,7 +79,9 @@ class History(BaseCheckpointSaver[str]):
     builds is done beside the event loop. Every fault is a typed error of its own call.
     """
 
-    def __init__(self, writer: Writer, readers: Readers, cache: DeltaCache, *, serde: SerializerProtocol) -> None:
+    serde: StrictSerializer
+
+    def __init__(self, writer: Writer, readers: Readers, cache: DeltaCache, *, serde: StrictSerializer) -> None:
         super().__init__(serde=serde)
         self._cache = cache
         self._writer = writer
