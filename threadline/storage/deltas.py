@@ -6,7 +6,6 @@ itself, so only the others' checkpoints need to be looked into.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 
 from threadline.storage.delta_cache import OBJECTS, DeltaCache, Known, extended, may_be_kept
-from threadline.storage.rows import Row, pending_writes
+from threadline.storage.rows import Row, metadata_of, pending_writes
 from threadline.storage.serde import StrictSerializer
 
 CHUNK = 500
@@ -37,7 +36,8 @@ STORED = "SELECT type, checkpoint FROM checkpoints WHERE thread_id = ? AND check
 
 def unsaved(metadata: bytes | str | None) -> Mapping[str, Any]:
     """The delta channels that a checkpoint with this metadata needs its ancestors for."""
-    counters = json.loads(metadata or "{}").get("counters_since_delta_snapshot")
+    known = metadata_of(metadata)
+    counters = known.get("counters_since_delta_snapshot") if isinstance(known, dict) else None
     return counters if isinstance(counters, dict) else {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -39,6 +40,7 @@ PAGE_BYTES = 8 * 2**20
 """Bytes of checkpoints after which a page ends."""
 
 CACHE = 128 * 2**20
+FILTER_KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 ROW = f"SELECT {', '.join(COLUMNS['checkpoints'])} FROM checkpoints"
 WRITES = """SELECT task_id, channel, type, value, task_path, idx FROM writes
@@ -59,8 +61,9 @@ async def open_history(
 ) -> AsyncIterator[History]:
     """Open the file of `sqlite:///path`, create what is missing; at the end write what is waiting and close it.
 
-    `allowed` are the types that may be built from it; `patience` is how many seconds a put waits for another process to finish its own; `cache` is how many bytes the
-    conversations may take that are kept rebuilt.
+    `allowed` are the types that may be built from it besides the standard ones; `patience` is how many seconds a put
+    waits for another process to finish its own; `cache` is how many bytes the conversations may take that are kept
+    rebuilt.
     """
     path = path_of(url)
     async with AsyncExitStack() as stack:
@@ -171,10 +174,7 @@ class History(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """List newest first, a page at a time, so that a slow reader holds up nobody. Raises Invalid for odd keys."""
-        try:
-            where, values = search_where(_plain(config), filter, before)
-        except ValueError as error:
-            raise Invalid("A filter's key may hold letters, digits, dots, hyphens and underscores only.") from error
+        where, values = _search(config, filter, before)
         after: tuple[str, str, str] | None = None
         while limit is None or limit > 0:
             page, after = await self._page(where, values, after=after, size=min(PAGE, limit or PAGE))
@@ -278,6 +278,19 @@ def _row(connection: sqlite3.Connection, thread_id: str, checkpoint_ns: str, che
         query = f"{query} ORDER BY checkpoint_id DESC LIMIT 1"
     found = connection.execute(query, values).fetchone()
     return Row(*found) if found else None
+
+
+def _search(
+    config: RunnableConfig | None, filter: Mapping[str, Any] | None, before: RunnableConfig | None
+) -> tuple[str, Sequence[Any]]:
+    """The condition of a list, and its values. A key becomes part of a path in SQL, so it is checked here as well."""
+    for key in filter or ():
+        if not isinstance(key, str) or not FILTER_KEY.fullmatch(key):
+            raise Invalid("A filter's key may hold letters, digits, hyphens and underscores, in parts joined by dots.")
+    try:
+        return search_where(_plain(config), dict(filter or {}), before)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Invalid("A list is asked for with a config or a filter that makes no sense.") from error
 
 
 def _place(config: RunnableConfig) -> tuple[str, str]:

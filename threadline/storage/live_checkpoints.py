@@ -45,7 +45,9 @@ async def open_live(
     try:
         pool = BlockingConnectionPool.from_url(redis, max_connections=CONNECTIONS, retry=Retry(NoBackoff(), 0))
     except (ValueError, TypeError, AttributeError) as error:
-        raise Invalid("The live tier must be given as redis://host:port, as an asynchronous client, or None.") from error
+        raise Invalid(
+            "The live tier must be given as redis://host:port, as an asynchronous client, or None."
+        ) from error
     async with Redis.from_pool(pool) as client, aclosing(LiveCheckpoints(client, ttl=ttl, allowed=allowed)) as live:
         yield live
 
