@@ -284,6 +284,8 @@ def _search(
     config: RunnableConfig | None, filter: Mapping[str, Any] | None, before: RunnableConfig | None
 ) -> tuple[str, Sequence[Any]]:
     """The condition of a list, and its values. A key becomes part of a path in SQL, so it is checked here as well."""
+    if not isinstance(filter or {}, Mapping):
+        raise Invalid("A filter must be a dict.")
     for key in filter or ():
         if not isinstance(key, str) or not FILTER_KEY.fullmatch(key):
             raise Invalid("A filter's key may hold letters, digits, hyphens and underscores, in parts joined by dots.")

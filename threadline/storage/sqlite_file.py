@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from pathlib import Path
@@ -10,7 +11,8 @@ from threadline.domain.errors import Conflict, Invalid, ThreadlineError, Unavail
 
 BUSY_TIMEOUT = 5.0
 """Seconds a transaction waits for another process's."""
-HEADER = b"SQLite format 3\x00"
+SMALLEST = 512
+"""Bytes of the smallest page. SQLite takes a smaller file for an empty one and writes over it."""
 
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS checkpoints (
@@ -70,11 +72,11 @@ def open_for_writing(path: Path, *, patience: float = BUSY_TIMEOUT) -> sqlite3.C
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
             raise Unavailable("The history file cannot be opened: it is no file.")
-        known = path.exists() and path.stat().st_size > 0
-        if known:
-            with path.open("rb") as file:
-                if file.read(len(HEADER)) != HEADER:
-                    raise Invalid("The history file is no SQLite file.")
+        # Not read here: closing a file takes away the locks that other connections of this process have on it.
+        if path.exists() and 0 < path.stat().st_size < SMALLEST:
+            raise Invalid("The history file is no SQLite file.")
+        if path.exists() and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise Unavailable("The history file may not be written.")
     except OSError as error:
         raise Unavailable("The history file cannot be opened.") from error
     try:
