@@ -420,7 +420,7 @@ OLD: dict[str, Callable[[str], Any]] = {
 
 @pytest.mark.parametrize("name", OLD)
 async def test_the_old_form_builds_no_more(database: str, canary: Canary, name: str, redis: RedisServer) -> None:
-    """JSON, as LangGraph wrote it until 2024; in metadata it has always been data."""
+    """JSON, as LangGraph once wrote it; in metadata it has always been data."""
     forged = OLD[name](canary.module)
     file = Path(database.removeprefix("sqlite:///"))
     async with open_saver(history=database, live=redis.url) as saver:

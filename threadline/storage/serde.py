@@ -45,7 +45,7 @@ class StrictSerializer(JsonPlusSerializer):
         """Raises Unavailable for what is damaged or in a form that is not read."""
         type_, stored = data
         try:
-            if type_ == "json":  # as LangGraph wrote until 2024
+            if type_ == "json":  # as LangGraph once wrote
                 return json.loads(stored, object_hook=self._revived)
             if type_ in ("msgpack", "null", "bytes", "bytearray"):
                 return super().loads_typed(data)
