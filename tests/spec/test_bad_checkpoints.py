@@ -67,6 +67,14 @@ async def test_half_a_character_is_no_id(service: Client, session_id: str) -> No
         assert answer.json()["kind"] in ("invalid", "missing")
 
 
+@pytest.mark.parametrize("key", [*ODD, "a'b", "step') OR 1=1 --", "", "a\n", "\x00"], ids=lambda odd: odd[:20])
+async def test_states_with_odd_metadata_are_looked_for_and_not_found(
+    service: Client, session_id: str, key: str
+) -> None:
+    found = await service.http.post(f"/threads/{session_id}/history", json={"metadata": {key: "x"}})
+    assert (found.status_code, found.json()) == (200, [])
+
+
 def text(file: Path) -> None:
     file.write_bytes(b"Dear diary, " * 1000)
 
