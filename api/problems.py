@@ -46,6 +46,7 @@ RUN_STATUS: dict[str, HTTPStatus] = {
 
 
 def problem(status: int, detail: str, *, kind: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    detail = detail.encode("utf-8", "replace").decode()  # it may repeat half a character that a body held
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, "kind": kind}
     return JSONResponse(body, status, media_type="application/problem+json", headers=headers)
 

@@ -259,7 +259,7 @@ async def test_the_thread_stream_of_the_older_clients(server: Server) -> None:
         return parts
 
     replayed = await two_runs("0", 1)
-    assert [part.event for part in replayed] == ["metadata", *["values"] * 3, "metadata"]
+    assert [part.event for part in replayed] == ["metadata", *["values"] * 2, "metadata"]
 
     path = f"/threads/{thread_id}/stream"
     async with server.client.http.stream("GET", path) as response:  # from now on

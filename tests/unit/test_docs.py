@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -242,6 +243,20 @@ async def test_the_project_works(start: Start, tmp_path: Path) -> None:
     assert asked[2].data["value"] == {"question": "Shall I book it?", "options": ["yes", "no"]}
     assert [frame.data["status"] for frame in answered if frame.event == "tool"] == ["started", "finished"]
     assert answered[-2].data["content"] == "Table 7 is yours."
+
+
+def test_the_saver_reads_back_own_types(tmp_path: Path) -> None:
+    guide = ROOT / "docs/checkpoints.md"
+    [program] = [block for block in blocks(guide, "python") if block.startswith("# seats.py\n")]
+    [printed] = re.findall(r"^It prints `(.+)`\.$", guide.read_text("utf-8"), re.MULTILINE)
+    (tmp_path / "seats.py").write_text(program, "utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    done = subprocess.run(
+        [sys.executable, "seats.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.stdout.strip(), done.returncode) == (printed, 0), done.stderr
 
 
 def test_examples_are_python() -> None:

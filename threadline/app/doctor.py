@@ -177,6 +177,7 @@ async def _answers(url: str) -> bool:
 
 async def _graphs(settings: Settings) -> tuple[Verdict, str]:
     project = await asyncio.to_thread(load_project, settings.config)
+    project.types(settings.allowed_types)
     return "ok", f"{settings.config}: {', '.join(project.graphs)}"
 
 

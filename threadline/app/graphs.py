@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
@@ -23,6 +23,7 @@ from langgraph.pregel import Pregel
 from threadline.domain.errors import Invalid
 from threadline.services.assistants import UNNAMED_GRAPH
 from threadline.services.graphs import Graph, OpenGraph
+from threadline.storage.allowlist import Listed, Name, names_in, names_of
 
 DEFAULT = "agent"
 SHARED_NAMES = ("api", "graph", "tools")
@@ -36,6 +37,15 @@ class Project:
     root: Path
     graphs: dict[str, Any]
     descriptions: dict[str, str]
+
+    def types(self, names: Iterable[str]) -> list[Listed]:
+        """The types that a setting names as "module:Type". Raises Invalid for one there is not.
+
+        A graph's own file is loaded under another name, which its types then go by.
+        """
+        files = [(module, sys.modules[module].__file__) for module in map(_module_name, self.graphs)]
+        loaded = {_dotted(Path(file), self.root): module for module, file in files if file is not None}
+        return [_checked(name, loaded) for name in names]
 
     @property
     def default(self) -> str:
@@ -99,8 +109,26 @@ def _lies_in(module: ModuleType, root: Path) -> bool:
     return any(Path(str(place)).is_relative_to(root) for place in places)
 
 
+def _dotted(file: Path, root: Path) -> str:
+    """What a file would be imported as by others of its project."""
+    return ".".join(file.relative_to(root).with_suffix("").parts) if file.is_relative_to(root) else ""
+
+
+def _checked(name: str, loaded: Mapping[str, str]) -> Listed:
+    module, colon, kind = name.partition(":")
+    listed = f"{loaded.get(module, module)}{colon}{kind}"
+    try:
+        names_of([listed])
+    except Invalid as error:
+        raise Invalid(f"THREADLINE_ALLOWED_TYPES: {name} is no type that can be found. Write module:Type.") from error
+    return listed
+
+
 def opener(exported: Any, saver: BaseCheckpointSaver[Any]) -> OpenGraph:
-    """How to open an exported graph, or a factory of one in any form LangGraph knows, with our saver."""
+    """How to open an exported graph, or a factory of one in any form LangGraph knows, with our saver.
+
+    The saver reads back the types of the graph's state, as LangGraph itself would have it in its strict mode.
+    """
     bound: tuple[Graph, Graph] | None = None
 
     @asynccontextmanager
@@ -109,10 +137,30 @@ def opener(exported: Any, saver: BaseCheckpointSaver[Any]) -> OpenGraph:
         async with _made(exported, config) as made:
             graph = made.compile() if isinstance(made, StateGraph) else made
             if bound is None or bound[0] is not graph:
-                bound = (graph, graph.copy(update={"checkpointer": saver}))
+                bound = (graph, graph.copy(update={"checkpointer": saver.with_allowlist(types_of(graph))}))
             yield bound[1]
 
     return open_graph
+
+
+def types_of(graph: Graph) -> frozenset[Name]:
+    """The types that the state of a graph may hold, and of the graphs within it that can be seen from outside."""
+    return names_in(annotation for each in _with_inner(graph) for annotation in _annotations(each))
+
+
+def _with_inner(graph: Graph) -> list[Graph]:
+    graphs = [graph]
+    for each in graphs:  # grows while it is walked; a graph may be within itself
+        inner = [found for node in each.nodes.values() for found in node.subgraphs if isinstance(found, Pregel)]
+        graphs += [found for found in inner if not any(found is known for known in graphs)]
+    return graphs
+
+
+def _annotations(graph: Graph) -> Iterator[Any]:
+    """A graph's schemas, and what its channels take and hold: a functional graph has these alone."""
+    yield from getattr(getattr(graph, "builder", None), "schemas", ())
+    for channel in graph.channels.values():
+        yield from (getattr(channel, "ValueType", None), getattr(channel, "UpdateType", None))
 
 
 def _load(graph_id: str, entry: Any, root: Path) -> Any:
@@ -123,7 +171,7 @@ def _load(graph_id: str, entry: Any, root: Path) -> Any:
     file = root / path
     if not file.is_file():
         raise Invalid(f"Graph {graph_id}: there is no file {file}.")
-    module_name = f"threadline_project_{graph_id}"
+    module_name = _module_name(graph_id)
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
         raise Invalid(f"Graph {graph_id}: {file} is no Python file.")
@@ -139,6 +187,10 @@ def _load(graph_id: str, entry: Any, root: Path) -> Any:
     if not isinstance(exported, StateGraph | Pregel) and not callable(exported):
         raise Invalid(f"Graph {graph_id}: {name} in {file} is neither a graph nor a function that makes one.")
     return exported
+
+
+def _module_name(graph_id: str) -> str:
+    return f"threadline_project_{graph_id}"
 
 
 @asynccontextmanager

@@ -51,6 +51,11 @@ class Settings(BaseSettings):
         "enqueue", description="A second message while a session is busy waits its turn or gets a 409."
     )
 
+    # Checkpoints
+    allowed_types: Words = Field(
+        (), description="Types, as `module:Type`, read back from checkpoints besides those of a graph's state."
+    )
+
     # Models
     openrouter_api_key: SecretStr | None = Field(
         None, validation_alias=AliasChoices("OPENROUTER_API_KEY", "openrouter_api_key"), description="OpenRouter key."
@@ -116,7 +121,7 @@ class Settings(BaseSettings):
     run_timeout: float = Field(600, gt=0, description="Seconds a run may take before it ends as `timeout`.")
     heartbeat: float = Field(15, gt=0, description="Seconds between the comments that keep an idle stream open.")
 
-    @field_validator("api_keys", "fallback_models", "search_providers", "cors_origins", mode="before")
+    @field_validator("allowed_types", "api_keys", "fallback_models", "search_providers", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value

@@ -116,7 +116,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         redis = await _open_live(settings, stack)
         database = await stack.enter_async_context(open_database(folder / "history.db"))
         saver = await stack.enter_async_context(
-            open_saver(history=f"sqlite:///{folder / 'checkpoints.db'}", live=redis, ttl=settings.session_ttl)
+            open_saver(
+                history=f"sqlite:///{folder / 'checkpoints.db'}",
+                live=redis,
+                ttl=settings.session_ttl,
+                allow=project.types(settings.allowed_types),
+            )
         )
         kit = await stack.enter_async_context(_open_kit(settings))
 

@@ -37,9 +37,9 @@ class Checkpoints:
     async def history(self, thread: Thread, *, limit: int, before: str | None) -> list[dict[str, Any]]:
         """Newest first: `{checkpoint_id, parent_id, step, source, nodes, next, created_at, run_id}`."""
         cursor = _config(thread, before) if before is not None else None
-        if cursor is not None:
-            await self._place(thread, before)
         async with self._open(thread) as graph:
+            if before is not None:
+                await _check(graph, thread, before)
             # One more than asked for: a checkpoint's nodes are what its parent had next.
             history = graph.aget_state_history(_config(thread), before=cursor, limit=limit + 1)
             snapshots = [snapshot async for snapshot in history]
@@ -82,11 +82,12 @@ class Checkpoints:
         """The line of checkpoints, oldest first, from the thread's first one through `checkpoint_id` to the newest
         that descends from it; through the newest of all where None. Raises Missing."""
         places: dict[str, Place] = {}
-        async for saved in self._saver.alist(_config(thread)):
-            parent = saved.parent_config["configurable"]["checkpoint_id"] if saved.parent_config else None
-            run_id = saved.metadata.get("run_id")
-            place = Place(saved.config["configurable"]["checkpoint_id"], parent, run_id)
-            places[place.checkpoint_id] = place
+        async with self._open(thread) as graph:
+            async for saved in _saver(graph).alist(_config(thread)):
+                parent = saved.parent_config["configurable"]["checkpoint_id"] if saved.parent_config else None
+                run_id = saved.metadata.get("run_id")
+                place = Place(saved.config["configurable"]["checkpoint_id"], parent, run_id)
+                places[place.checkpoint_id] = place
         if checkpoint_id is not None and checkpoint_id not in places:
             raise _missing(checkpoint_id)
         for head in places.values():  # newest first
@@ -103,14 +104,21 @@ class Checkpoints:
     def _open(self, thread: Thread) -> AbstractAsyncContextManager[Graph]:
         return graph_of(thread, self._graphs, default=self._graph_id)({})
 
-    async def _snapshot(self, graph: Any, thread: Thread, checkpoint_id: str) -> StateSnapshot:
-        await self._place(thread, checkpoint_id)
+    async def _snapshot(self, graph: Graph, thread: Thread, checkpoint_id: str) -> StateSnapshot:
+        await _check(graph, thread, checkpoint_id)
         snapshot: StateSnapshot = await graph.aget_state(_config(thread, checkpoint_id))
         return snapshot
 
-    async def _place(self, thread: Thread, checkpoint_id: str | None) -> None:
-        if checkpoint_id is None or await self._saver.aget_tuple(_config(thread, checkpoint_id)) is None:
-            raise _missing(checkpoint_id)
+
+async def _check(graph: Graph, thread: Thread, checkpoint_id: str) -> None:
+    if await _saver(graph).aget_tuple(_config(thread, checkpoint_id)) is None:
+        raise _missing(checkpoint_id)
+
+
+def _saver(graph: Graph) -> BaseCheckpointSaver[Any]:
+    """The saver as the graph sees it, which knows the types of its state."""
+    assert isinstance(graph.checkpointer, BaseCheckpointSaver)
+    return graph.checkpointer
 
 
 def _config(thread: Thread, checkpoint_id: str | None = None) -> RunnableConfig:
@@ -120,7 +128,7 @@ def _config(thread: Thread, checkpoint_id: str | None = None) -> RunnableConfig:
     return {"configurable": configurable}
 
 
-def _missing(checkpoint_id: str | None) -> Missing:
+def _missing(checkpoint_id: str) -> Missing:
     return Missing(f"This session has no checkpoint {checkpoint_id}.")
 
 

@@ -57,6 +57,8 @@ def jsonable(value: Any) -> Any:
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "__fields__") and callable(getattr(value, "dict", None)):  # a model of Pydantic 1
+        return jsonable(value.dict())
     return _text(str(value))
 
 

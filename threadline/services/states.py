@@ -92,7 +92,11 @@ class States:
         cursor = _config(thread, {"checkpoint_id": before}) if before is not None else None
         wanted = dict(metadata or {})
         # What the saver can look for itself, safely. Everything is looked at once more below.
-        filter = {key: value for key, value in wanted.items() if key.isidentifier() and isinstance(value, str)}
+        filter = {
+            key: value
+            for key, value in wanted.items()
+            if key.isascii() and key.isidentifier() and isinstance(value, str)
+        }
         found: list[StateSnapshot] = []
         async with self._open(thread) as graph:
             config = _config(thread, checkpoint)

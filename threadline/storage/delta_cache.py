@@ -27,11 +27,13 @@ OBJECTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The history of a thread's delta channels at one checkpoint."""
+    """The history of a thread's delta channels at one checkpoint, as one reader saw it."""
 
     checkpoint_id: str
     channels: Mapping[str, DeltaChannelHistory]
     size: int
+    allowed: frozenset[tuple[str, str]]
+    """The types its reader might build. Another reader's values may be others, so it is nothing to them."""
 
 
 class DeltaCache:

@@ -6,16 +6,15 @@ itself, so only the others' checkpoints need to be looked into.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
-from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from threadline.storage.delta_cache import OBJECTS, DeltaCache, Known, extended, may_be_kept
-from threadline.storage.rows import Row, pending_writes
+from threadline.storage.rows import Row, metadata_of, pending_writes
+from threadline.storage.serde import StrictSerializer
 
 CHUNK = 500
 """Checkpoints whose writes are asked for at once."""
@@ -37,17 +36,18 @@ STORED = "SELECT type, checkpoint FROM checkpoints WHERE thread_id = ? AND check
 
 def unsaved(metadata: bytes | str | None) -> Mapping[str, Any]:
     """The delta channels that a checkpoint with this metadata needs its ancestors for."""
-    counters = json.loads(metadata or "{}").get("counters_since_delta_snapshot")
+    known = metadata_of(metadata)
+    counters = known.get("counters_since_delta_snapshot") if isinstance(known, dict) else None
     return counters if isinstance(counters, dict) else {}
 
 
 def read(
-    connection: sqlite3.Connection, row: Row, channels: Sequence[str], serde: SerializerProtocol, cache: DeltaCache
+    connection: sqlite3.Connection, row: Row, channels: Sequence[str], serde: StrictSerializer, cache: DeltaCache
 ) -> dict[str, DeltaChannelHistory]:
     """Each channel's history at a checkpoint, as `BaseCheckpointSaver.get_delta_channel_history` defines it."""
     place = (row.thread_id, row.checkpoint_ns)
     since, known = cache.begin(place)
-    if known is not None and not set(channels) <= set(known.channels):
+    if known is not None and (known.allowed != serde.allowed or not set(channels) <= set(known.channels)):
         known = None
     seeds: dict[str, Any] = {}
     lines: dict[str, list[str]] = {channel: [] for channel in channels}
@@ -81,12 +81,12 @@ def read(
     if all(map(may_be_kept, new.values())):
         kept = {channel: extended(history, []) for channel, history in result.items()}
         size = size * OBJECTS + (known.size if known is not None and reached else 0)
-        cache.keep(place, Known(row.checkpoint_id, kept, size), since=since)
+        cache.keep(place, Known(row.checkpoint_id, kept, size, serde.allowed), since=since)
     return result
 
 
 def needed(
-    connection: sqlite3.Connection, thread_id: str, checkpoint_ns: str, checkpoint_id: str, serde: SerializerProtocol
+    connection: sqlite3.Connection, thread_id: str, checkpoint_ns: str, checkpoint_id: str, serde: StrictSerializer
 ) -> Iterator[str]:
     """The ancestors that a checkpoint's delta channels are rebuilt from, nearest first."""
     place = (thread_id, checkpoint_ns, checkpoint_id)
@@ -104,7 +104,7 @@ def needed(
 
 
 def _ancestors(
-    connection: sqlite3.Connection, place: tuple[str, str, str], wanted: set[str], serde: SerializerProtocol
+    connection: sqlite3.Connection, place: tuple[str, str, str], wanted: set[str], serde: StrictSerializer
 ) -> Iterator[tuple[str, Mapping[str, Any], int]]:
     """A checkpoint's ancestors, nearest first: id, what is stored there of the wanted channels, its size in bytes.
 
@@ -130,7 +130,7 @@ def _ancestors(
 
 
 def _writes(
-    connection: sqlite3.Connection, place: tuple[str, str], channel: str, line: Sequence[str], serde: SerializerProtocol
+    connection: sqlite3.Connection, place: tuple[str, str], channel: str, line: Sequence[str], serde: StrictSerializer
 ) -> tuple[list[PendingWrite], int]:
     """A channel's writes at these checkpoints, in their order, and how many bytes they are."""
     found: dict[str, list[tuple[Any, ...]]] = {}

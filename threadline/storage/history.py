@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,15 +22,15 @@ from langgraph.checkpoint.base import (
     PendingWrite,
     get_checkpoint_id,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.sqlite.utils import search_where
 
 from threadline.domain.errors import Invalid
 from threadline.storage import deltas, retention
+from threadline.storage.allowlist import Name
 from threadline.storage.delta_cache import DeltaCache
 from threadline.storage.readers import Readers
 from threadline.storage.rows import Row, is_special, pending_writes, write_rows
-from threadline.storage.serde import strict_serializer
+from threadline.storage.serde import StrictSerializer, strict_serializer
 from threadline.storage.sqlite_file import BUSY_TIMEOUT, COLUMNS, path_of
 from threadline.storage.writer import Writer
 
@@ -39,6 +40,7 @@ PAGE_BYTES = 8 * 2**20
 """Bytes of checkpoints after which a page ends."""
 
 CACHE = 128 * 2**20
+FILTER_KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 ROW = f"SELECT {', '.join(COLUMNS['checkpoints'])} FROM checkpoints"
 WRITES = """SELECT task_id, channel, type, value, task_path, idx FROM writes
@@ -54,11 +56,14 @@ class Newest:
 
 
 @asynccontextmanager
-async def open_history(url: str, *, patience: float = BUSY_TIMEOUT, cache: int = CACHE) -> AsyncIterator[History]:
+async def open_history(
+    url: str, *, allowed: frozenset[Name] = frozenset(), patience: float = BUSY_TIMEOUT, cache: int = CACHE
+) -> AsyncIterator[History]:
     """Open the file of `sqlite:///path`, create what is missing; at the end write what is waiting and close it.
 
-    `patience` is how many seconds a put waits for another process to finish its own; `cache` is how many bytes the
-    conversations may take that are kept rebuilt.
+    `allowed` are the types that may be built from it besides the standard ones; `patience` is how many seconds a put
+    waits for another process to finish its own; `cache` is how many bytes the conversations may take that are kept
+    rebuilt.
     """
     path = path_of(url)
     async with AsyncExitStack() as stack:
@@ -67,7 +72,7 @@ async def open_history(url: str, *, patience: float = BUSY_TIMEOUT, cache: int =
         await writer.open()
         readers = Readers(path)
         stack.push_async_callback(readers.aclose)
-        yield History(writer, readers, DeltaCache(cache), serde=strict_serializer())
+        yield History(writer, readers, DeltaCache(cache), serde=strict_serializer(allowed))
 
 
 class History(BaseCheckpointSaver[str]):
@@ -77,7 +82,9 @@ class History(BaseCheckpointSaver[str]):
     builds is done beside the event loop. Every fault is a typed error of its own call.
     """
 
-    def __init__(self, writer: Writer, readers: Readers, cache: DeltaCache, *, serde: SerializerProtocol) -> None:
+    serde: StrictSerializer
+
+    def __init__(self, writer: Writer, readers: Readers, cache: DeltaCache, *, serde: StrictSerializer) -> None:
         super().__init__(serde=serde)
         self._cache = cache
         self._writer = writer
@@ -167,10 +174,7 @@ class History(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """List newest first, a page at a time, so that a slow reader holds up nobody. Raises Invalid for odd keys."""
-        try:
-            where, values = search_where(_plain(config), filter, before)
-        except ValueError as error:
-            raise Invalid("A filter's key may hold letters, digits, dots, hyphens and underscores only.") from error
+        where, values = _search(config, filter, before)
         after: tuple[str, str, str] | None = None
         while limit is None or limit > 0:
             page, after = await self._page(where, values, after=after, size=min(PAGE, limit or PAGE))
@@ -274,6 +278,21 @@ def _row(connection: sqlite3.Connection, thread_id: str, checkpoint_ns: str, che
         query = f"{query} ORDER BY checkpoint_id DESC LIMIT 1"
     found = connection.execute(query, values).fetchone()
     return Row(*found) if found else None
+
+
+def _search(
+    config: RunnableConfig | None, filter: Mapping[str, Any] | None, before: RunnableConfig | None
+) -> tuple[str, Sequence[Any]]:
+    """The condition of a list, and its values. A key becomes part of a path in SQL, so it is checked here as well."""
+    if not isinstance(filter or {}, Mapping):
+        raise Invalid("A filter must be a dict.")
+    for key in filter or ():
+        if not isinstance(key, str) or not FILTER_KEY.fullmatch(key):
+            raise Invalid("A filter's key may hold letters, digits, hyphens and underscores, in parts joined by dots.")
+    try:
+        return search_where(_plain(config), dict(filter or {}), before)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Invalid("A list is asked for with a config or a filter that makes no sense.") from error
 
 
 def _place(config: RunnableConfig) -> tuple[str, str]:

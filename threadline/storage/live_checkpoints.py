@@ -16,7 +16,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from threadline.domain.errors import Invalid, Unavailable
 from threadline.storage import keys
+from threadline.storage.allowlist import Name
 from threadline.storage.rows import Row
 from threadline.storage.serde import seal, strict_serializer, unseal
 
@@ -26,15 +28,27 @@ SEND_TIMEOUT = 1.0
 
 
 @asynccontextmanager
-async def open_live(redis: str | Redis, *, ttl: int) -> AsyncIterator[LiveCheckpoints]:
-    """Live checkpoints with a lease of `ttl` seconds in the Redis of a URL. A client handed in stays its owner's."""
+async def open_live(
+    redis: str | Redis, *, ttl: int, allowed: frozenset[Name] = frozenset()
+) -> AsyncIterator[LiveCheckpoints]:
+    """Live checkpoints with a lease of `ttl` seconds in the Redis of a URL. A client handed in stays its owner's.
+
+    Raises Invalid for what is no address of a Redis, or no lease.
+    """
+    if not isinstance(ttl, int) or ttl < 1:
+        raise Invalid("The lease of live checkpoints must be a whole number of seconds, at least 1.")
     if isinstance(redis, Redis):
-        async with aclosing(LiveCheckpoints(redis, ttl=ttl)) as live:
+        async with aclosing(LiveCheckpoints(redis, ttl=ttl, allowed=allowed)) as live:
             yield live
         return
     # No retries: a run does not wait for Redis.
-    pool = BlockingConnectionPool.from_url(redis, max_connections=CONNECTIONS, retry=Retry(NoBackoff(), 0))
-    async with Redis.from_pool(pool) as client, aclosing(LiveCheckpoints(client, ttl=ttl)) as live:
+    try:
+        pool = BlockingConnectionPool.from_url(redis, max_connections=CONNECTIONS, retry=Retry(NoBackoff(), 0))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Invalid(
+            "The live tier must be given as redis://host:port, as an asynchronous client, or None."
+        ) from error
+    async with Redis.from_pool(pool) as client, aclosing(LiveCheckpoints(client, ttl=ttl, allowed=allowed)) as live:
         yield live
 
 
@@ -46,9 +60,9 @@ class LiveCheckpoints(AsyncShallowRedisSaver):
     to history here: what Redis holds never changes under one checkpoint id. Nothing is listed, so there is no index.
     """
 
-    def __init__(self, redis: Redis, *, ttl: int) -> None:
+    def __init__(self, redis: Redis, *, ttl: int, allowed: frozenset[Name] = frozenset()) -> None:
         super().__init__(redis_client=redis, ttl={"default_ttl": ttl / 60, "refresh_on_read": True})
-        self.serde = strict_serializer()
+        self.serde = strict_serializer(allowed)
         self._ttl = ttl
         self._batch = _Batch(redis, ttl)
 
@@ -107,7 +121,7 @@ class LiveCheckpoints(AsyncShallowRedisSaver):
                 checkpoint_ns,
                 row.checkpoint_id,
             )
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, Unavailable):
             return None
         return held if intact else None
 

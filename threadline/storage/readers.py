@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from threadline.domain.errors import Unavailable
-from threadline.storage.sqlite_file import open_for_reading, typed
+from threadline.domain.errors import Invalid, Unavailable
+from threadline.storage.sqlite_file import OF_VALUES, open_for_reading, typed
 
 T = TypeVar("T")
 THREADS = 4
@@ -28,11 +28,13 @@ class Readers:
         self._closed = False
 
     async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """What the question finds. Raises Unavailable if the file cannot be read."""
+        """What the question finds. Raises Unavailable if the file cannot be read, Invalid for an odd value."""
         if self._closed:
             raise Unavailable("The history is closed.")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, question)
+        except (UnicodeError, OverflowError, *OF_VALUES) as error:
+            raise Invalid("The history was asked for a value that it cannot hold.") from error
         except sqlite3.Error as error:
             raise typed(error) from error
 

@@ -6,10 +6,9 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from langgraph.checkpoint.serde.base import SerializerProtocol
-
 from threadline.domain.errors import Conflict
 from threadline.storage import deltas
+from threadline.storage.serde import StrictSerializer
 from threadline.storage.sqlite_file import COLUMNS
 
 TABLES = ("writes", "checkpoints")
@@ -57,7 +56,7 @@ def copy(connection: sqlite3.Connection, source: str, target: str) -> None:
         )
 
 
-def keep_newest(connection: sqlite3.Connection, thread_id: str, serde: SerializerProtocol) -> None:
+def keep_newest(connection: sqlite3.Connection, thread_id: str, serde: StrictSerializer) -> None:
     """Keep each namespace's newest checkpoint and what its delta channels are rebuilt from."""
     for checkpoint_ns in namespaces(connection, thread_id):
         query = """SELECT checkpoint_id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ?

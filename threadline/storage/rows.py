@@ -19,9 +19,9 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from threadline.domain.errors import Invalid
+from threadline.domain.errors import Invalid, Unavailable
 
-_json = json.JSONEncoder(ensure_ascii=False).encode
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # SQLite may not read another's NaN
 
 WriteRow = tuple[str, str, str, str, str, int, str, str, bytes]
 """Thread id, namespace, checkpoint id, task id, task path, index, channel, type and value of one write."""
@@ -45,10 +45,12 @@ class Row:
     ) -> Row:
         """The row AsyncSqliteSaver writes for these arguments. Raises Invalid for what cannot be stored."""
         place = config["configurable"]
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("id"), str):
+            raise Invalid("A checkpoint must be a dict with an id.")
         type_, data = _serialized(checkpoint, serde)
         try:
             text = _json(get_checkpoint_metadata(config, metadata))
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError, AttributeError) as error:
             raise Invalid("The metadata of a checkpoint holds a value that is no JSON.") from error
         return cls(
             thread_id=str(place["thread_id"]),
@@ -65,7 +67,7 @@ class Row:
         return CheckpointTuple(
             config=self.config,
             checkpoint=serde.loads_typed((self.type, self.checkpoint)),
-            metadata=json.loads(self.metadata or "{}"),
+            metadata=metadata_of(self.metadata),
             parent_config=self._place(self.parent_id) if self.parent_id else None,
             pending_writes=pending_writes,
         )
@@ -97,6 +99,8 @@ def write_rows(
 ) -> list[WriteRow]:
     """The rows AsyncSqliteSaver writes for a task's writes. Raises Invalid for what cannot be stored."""
     place = config["configurable"]
+    if not place.get("checkpoint_id"):
+        raise Invalid("Writes belong to a checkpoint, which their config must name.")
     of = (str(place["thread_id"]), str(place.get("checkpoint_ns", "")), str(place["checkpoint_id"]), task_id, path)
     return [
         (*of, WRITES_IDX_MAP.get(channel, index), channel, *_serialized(value, serde))
@@ -113,6 +117,14 @@ def pending_writes(rows: Iterable[Sequence[Any]], serde: SerializerProtocol) -> 
     """Writes in the order a step applies them, from rows of task id, channel, type, value, task path and index."""
     ordered = sorted(rows, key=lambda row: writes_sort_key(row[4], row[0], row[5]))
     return [(row[0], row[1], serde.loads_typed((row[2], row[3]))) for row in ordered]
+
+
+def metadata_of(stored: bytes | str | None) -> Any:
+    """Metadata as it was stored. Raises Unavailable."""
+    try:
+        return json.loads(stored or "{}")
+    except ValueError as error:
+        raise Unavailable("A checkpoint is damaged.") from error
 
 
 def _serialized(value: Any, serde: SerializerProtocol) -> tuple[str, bytes]:

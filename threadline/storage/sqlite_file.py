@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
 from pathlib import Path
 
@@ -9,7 +11,8 @@ from threadline.domain.errors import Conflict, Invalid, ThreadlineError, Unavail
 
 BUSY_TIMEOUT = 5.0
 """Seconds a transaction waits for another process's."""
-HEADER = b"SQLite format 3\x00"
+SMALLEST = 512
+"""Bytes of the smallest page. SQLite takes a smaller file for an empty one and writes over it."""
 
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS checkpoints (
@@ -47,13 +50,14 @@ COLUMNS = {
     ),
 }
 """In the order in which rows hold them."""
-_OF_VALUES = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError)
+_NO_PATH = re.compile(r"^file:|\?\w+=|[\x00\ud800-\udfff]")
+OF_VALUES = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError)
 
 
 def path_of(url: str) -> Path:
-    """The path in `sqlite:///path`."""
-    path = url.removeprefix("sqlite:///")
-    if path == url or not path or path == ":memory:":
+    """The path in `sqlite:///path`. Invalid for anything else: what SQLite takes for a name of its own, or a query."""
+    path = url.removeprefix("sqlite:///") if isinstance(url, str) else url
+    if path == url or _NO_PATH.search(path) or str(Path(path)) in (".", ":memory:"):
         raise Invalid("The history must be given as sqlite:///path.")
     return Path(path)
 
@@ -66,11 +70,13 @@ def open_for_writing(path: Path, *, patience: float = BUSY_TIMEOUT) -> sqlite3.C
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        known = path.exists() and path.stat().st_size > 0
-        if known:
-            with path.open("rb") as file:
-                if file.read(len(HEADER)) != HEADER:
-                    raise Invalid("The history file is no SQLite file.")
+        if path.exists() and not path.is_file():
+            raise Unavailable("The history file cannot be opened: it is no file.")
+        # Not read here: closing a file takes away the locks that other connections of this process have on it.
+        if path.exists() and 0 < path.stat().st_size < SMALLEST:
+            raise Invalid("The history file is no SQLite file.")
+        if path.exists() and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise Unavailable("The history file may not be written.")
     except OSError as error:
         raise Unavailable("The history file cannot be opened.") from error
     try:
@@ -106,7 +112,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 def typed(error: sqlite3.Error) -> ThreadlineError:
     """What a fault of SQLite means to whoever asked."""
-    if isinstance(error, _OF_VALUES):
+    if isinstance(error, OF_VALUES):
         return Invalid("A checkpoint holds a value that cannot be stored.")
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
@@ -117,6 +123,8 @@ def typed(error: sqlite3.Error) -> ThreadlineError:
             return Unavailable("The history file may not be written.")
         case sqlite3.SQLITE_CANTOPEN:
             return Unavailable("The history file cannot be opened.")
+        case sqlite3.SQLITE_IOERR:
+            return Unavailable("The disk of the history cannot be read or written.")
         case sqlite3.SQLITE_NOTADB:
             return Invalid("The history file is no SQLite file.")
         case sqlite3.SQLITE_CORRUPT:

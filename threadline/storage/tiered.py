@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -32,6 +33,7 @@ Place = tuple[str, str]
 """A thread id and a checkpoint namespace."""
 
 _REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff,]")
+_REFUSED_IN_NS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(slots=True)
@@ -251,13 +253,16 @@ async def _next(items: AsyncIterator[CheckpointTuple]) -> CheckpointTuple | None
 
 
 def _place(config: RunnableConfig) -> Place:
-    configurable = config.get("configurable", {})
-    return _thread_id(configurable.get("thread_id", "")), configurable.get("checkpoint_ns", "")
+    configurable = config.get("configurable") or {}
+    checkpoint_ns = configurable.get("checkpoint_ns", "")
+    if not isinstance(checkpoint_ns, str) or _REFUSED_IN_NS.search(checkpoint_ns):
+        raise Invalid("A checkpoint namespace must be a text without control characters.")
+    return _thread_id(configurable.get("thread_id")), checkpoint_ns
 
 
 def _thread_id(thread_id: object) -> str:
     """Refuse what a key, a tag or a log line could take for something else. The service's own ids are UUIDs."""
-    text = str(thread_id)
+    text = str(thread_id) if isinstance(thread_id, str | int | UUID) else ""
     if not text or _REFUSED.search(text):
-        raise Invalid("A thread id must not be empty or hold commas or control characters.")
+        raise Invalid("A thread id must be a text, not empty, without commas or control characters.")
     return text
