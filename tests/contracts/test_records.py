@@ -85,14 +85,17 @@ async def test_a_run_from_pending_to_its_end(database: Database) -> None:
     await runs.create(one)
     await runs.start(replace(one, attempt=2))
 
-    assert await runs.list(status=("pending", "running")) == [replace(one, status="running", attempt=2), other]
+    begun = replace(one, status="running", attempt=2, position=1)
+    assert await runs.list(status=("pending", "running")) == [begun, other]
+    assert await runs.begun(of.thread_id, after=0) == [begun]
+    assert await runs.begun(of.thread_id, after=1) == []
     assert await runs.list(thread_id="nobody") == []
 
     log = [Event(1, "run", (), {"a": 1}, 0.5), Event(2, "end", ("x",), {"글": None}, 1.5)]
     ended = replace(one, status="error", attempt=2, ended_at=START, error={"kind": "k"})
     await runs.finish(ended, turn=turn(one), log=log)
 
-    assert await runs.get(one.run_id) == replace(ended, updated_at=START)
+    assert await runs.get(one.run_id) == replace(ended, updated_at=START, position=1)
     assert await runs.list(thread_id=of.thread_id, status=("pending", "running")) == [other]
     assert await archive.read(one.run_id) == log
     assert await archive.read(other.run_id) is None
