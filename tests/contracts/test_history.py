@@ -92,6 +92,16 @@ async def test_writes_within_one_transaction_keep_their_order(history: History) 
     assert found.pending_writes == [("task", "__error__", "second"), ("task", "value", "first")]
 
 
+async def test_the_last_answer_counts_also_beside_a_value(history: History) -> None:
+    """`Command(resume=..., update=...)` keeps both under one task; each goes by its own rule."""
+    config = await put(history, place())
+    await history.aput_writes(config, [("__resume__", "yes"), ("value", "first")], "task")
+    await history.aput_writes(config, [("__resume__", "no"), ("value", "second")], "task")
+    found = await history.aget_tuple(config)
+    assert found is not None
+    assert found.pending_writes == [("task", "__resume__", "no"), ("task", "value", "first")]
+
+
 async def test_who_brings_more_than_fits_waits(file: Path) -> None:
     writer = Writer(file, room=10_000, patience=5)
     await writer.open()

@@ -28,7 +28,7 @@ from threadline.domain.errors import Invalid
 from threadline.storage import deltas, retention
 from threadline.storage.delta_cache import DeltaCache
 from threadline.storage.readers import Readers
-from threadline.storage.rows import Row, is_special, pending_writes, write_rows
+from threadline.storage.rows import Row, pending_writes, write_rows
 from threadline.storage.serde import strict_serializer
 from threadline.storage.sqlite_file import BUSY_TIMEOUT, COLUMNS, path_of
 from threadline.storage.writer import Writer
@@ -116,7 +116,7 @@ class History(BaseCheckpointSaver[str]):
     ) -> None:
         rows = write_rows(config, writes, self.serde, task_id=task_id, path=task_path)
         after = partial(self._cache.changed, _place(config), str(config["configurable"]["checkpoint_id"]))
-        await self._writer.insert("special write" if is_special(writes) else "write", rows, after=after)
+        await self._writer.insert("write", rows, after=after)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         place = _place(config)
