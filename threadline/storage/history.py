@@ -188,7 +188,7 @@ class History(BaseCheckpointSaver[str]):
 
         Conflict if one that stays is not whole without them, as with a `DeltaChannel` between snapshots.
         """
-        await self._change(lambda connection: retention.delete_runs(connection, run_ids), scrubs=True)
+        await self._change(lambda connection: retention.delete_runs(connection, run_ids, self.serde), scrubs=True)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all of a thread under another id. Conflict if that one has a history already."""
