@@ -18,6 +18,16 @@ from redis.exceptions import RedisError
 from threadline.storage import keys
 
 
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class RedisServer:
     """A redis-server process of the test's own, which may be killed, frozen and started again."""
 
@@ -57,6 +67,12 @@ class RedisServer:
     def client(self) -> SyncRedis:
         return SyncRedis.from_url(self.url)
 
+    def check_leases(self) -> None:
+        """No key may lack a TTL, save the ones listed as permanent."""
+        with self.client() as client:
+            lasting = {key.decode() for key in client.scan_iter(count=1000) if client.ttl(key) == -1}
+        assert lasting <= keys.PERMANENT
+
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self._folder / "log").read_text()
@@ -68,6 +84,20 @@ class RedisServer:
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         os.kill(self._process.pid, number)
+
+
+TOLD = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Adds a line to what pytest prints after the tests: what a long search has counted."""
+    return pytestconfig.stash.setdefault(TOLD, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(TOLD, []):
+        terminalreporter.write_line(line)
 
 
 def until(condition: Callable[[], bool], what: str, *, seconds: float = 10) -> None:
@@ -96,9 +126,8 @@ def redis(_shared_server: RedisServer) -> Iterator[RedisServer]:
     """A Redis that is empty at the start. At the end no key in it may lack a TTL, save the ones listed as permanent."""
     with _shared_server.client() as client:
         client.flushall()
-        yield _shared_server
-        lasting = {key.decode() for key in client.scan_iter(count=1000) if client.ttl(key) == -1}
-        assert lasting <= keys.PERMANENT
+    yield _shared_server
+    _shared_server.check_leases()
 
 
 @pytest.fixture
