@@ -19,6 +19,16 @@ from redis.exceptions import RedisError
 from threadline.storage import keys
 
 
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class RedisServer:
     """A redis-server process of the test's own, which may be killed, frozen and started again.
 
@@ -79,6 +89,20 @@ class RedisServer:
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         os.kill(self._process.pid, number)
+
+
+TOLD = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Adds a line to what pytest prints after the tests: what a long search has counted."""
+    return pytestconfig.stash.setdefault(TOLD, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(TOLD, []):
+        terminalreporter.write_line(line)
 
 
 def until(condition: Callable[[], bool], what: str, *, seconds: float = 10) -> None:

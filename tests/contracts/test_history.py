@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 from uuid import uuid4
 
 import pytest
+from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import CheckpointTuple, empty_checkpoint
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import START, StateGraph
 
 from tests.contracts.conftest import until
-from tests.contracts.test_savers import conversation, said, texts, thread
+from tests.contracts.test_savers import conversation, extend, said, texts, thread
 from threadline.domain.errors import Conflict, Invalid, Unavailable
 from threadline.storage import open_saver
 from threadline.storage.history import History, open_history
@@ -90,6 +93,16 @@ async def test_writes_within_one_transaction_keep_their_order(history: History) 
     found = await history.aget_tuple(config)
     assert found is not None
     assert found.pending_writes == [("task", "__error__", "second"), ("task", "value", "first")]
+
+
+async def test_the_last_answer_counts_also_beside_a_value(history: History) -> None:
+    """`Command(resume=..., update=...)` keeps both under one task; each goes by its own rule."""
+    config = await put(history, place())
+    await history.aput_writes(config, [("__resume__", "yes"), ("value", "first")], "task")
+    await history.aput_writes(config, [("__resume__", "no"), ("value", "second")], "task")
+    found = await history.aget_tuple(config)
+    assert found is not None
+    assert found.pending_writes == [("task", "__resume__", "no"), ("task", "value", "first")]
 
 
 async def test_who_brings_more_than_fits_waits(file: Path) -> None:
@@ -341,6 +354,28 @@ async def test_pruning_keeps_what_a_delta_channel_is_rebuilt_from(history: Histo
     assert 1 < len(ids(file)) < 14, "of 28"
     await history.aprune([config["configurable"]["thread_id"]], strategy="delete")
     assert ids(file) == set()
+
+
+async def test_a_delta_channel_nothing_was_written_to_needs_no_ancestors(history: History, file: Path) -> None:
+    """Its counters grow with every step all the same, and must keep neither a pruning nor a deletion from happening."""
+
+    class Unused(TypedDict, total=False):
+        trail: Annotated[list[str], operator.add]
+        notes: Annotated[list[str], DeltaChannel(extend)]
+
+    async def step(state: Unused) -> Unused:
+        return {"trail": ["step"]}
+
+    graph = StateGraph(Unused).add_node("step", step).add_edge(START, "step").compile(checkpointer=history)
+    config = thread()
+    for turn in (1, 2):
+        await graph.ainvoke({"trail": []}, config | {"metadata": {"run_id": f"run-{turn}"}}, durability="sync")
+    newest = [item async for item in history.alist(config, limit=1)]
+    assert "notes" in newest[0].metadata["counters_since_delta_snapshot"]
+    await history.adelete_for_runs(["run-1"])
+    await history.aprune([config["configurable"]["thread_id"]])
+    assert ids(file) == {newest[0].config["configurable"]["checkpoint_id"]}
+    assert (await graph.aget_state(config)).values["trail"] == ["step", "step"]
 
 
 async def test_a_run_that_others_are_rebuilt_from_is_not_deleted(history: History, file: Path) -> None:

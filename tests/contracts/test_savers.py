@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 import operator
-import random
 import sqlite3
 import sys
 from base64 import b64decode
@@ -28,29 +27,18 @@ from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import _messages_delta_reducer, add_messages
 from langgraph.types import Command, interrupt
 from redis.asyncio import Redis
 
-from tests.contracts.conftest import RedisServer, until
+from tests.contracts.conftest import Clock, RedisServer, until
 from threadline.domain.errors import Conflict
 from threadline.storage import open_saver
 from threadline.storage.keys import live_checkpoint
 from threadline.storage.tiered import TieredSaver
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-
-
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -679,107 +667,6 @@ async def test_a_copy_goes_its_own_way(saver: TieredSaver) -> None:
     assert (await graph.aget_state(config)).values["trail"] == []
     with pytest.raises(Conflict):
         await saver.acopy_thread(config["configurable"]["thread_id"], copied["configurable"]["thread_id"])
-
-
-# Against the reference
-
-
-class Pair:
-    """The same random life on our saver and on InMemorySaver, compared after every step."""
-
-    def __init__(self, saver: TieredSaver, seed: int) -> None:
-        self.random = random.Random(seed)
-        serde = JsonPlusSerializer(allowed_msgpack_modules=None)
-        self.graphs = [self._graph(saver), self._graph(InMemorySaver(serde=serde))]
-        self.config = thread()
-        self.turn = 0
-
-    @staticmethod
-    def _graph(saver: BaseCheckpointSaver[Any]) -> Any:
-        def think(state: State) -> dict[str, Any]:
-            if state["messages"][-1].content.endswith("?"):
-                return {"trail": [f"asked {interrupt('sure?')} {interrupt('really?')}"]}
-            return {"trail": ["think"], "value": {len(state["trail"]): Decimal(len(state["messages"]))}}
-
-        return conversation(saver, think=think)
-
-    async def both(self, act: Any) -> list[Any]:
-        return [await act(graph) for graph in self.graphs]
-
-    async def states(self) -> list[list[Any]]:
-        """Every state of the thread as each saver tells it, checkpoint ids as places in the order."""
-
-        async def tell(graph: Any) -> list[Any]:
-            states = [state async for state in graph.aget_state_history(self.config)]
-            place = {state.config["configurable"]["checkpoint_id"]: n for n, state in enumerate(reversed(states))}
-            newest = [await graph.aget_state(self.config)] if states else []
-            return [
-                (
-                    place[state.config["configurable"]["checkpoint_id"]],
-                    state.parent_config and place[state.parent_config["configurable"]["checkpoint_id"]],
-                    state.values,
-                    state.next,
-                    [i.value for i in state.interrupts],
-                    {key: state.metadata.get(key) for key in ("source", "step")},
-                    [(task.name, task.result, task.error) for task in state.tasks],
-                )
-                for state in [*newest, *states]
-            ]
-
-        return await self.both(tell)
-
-    async def step(self, durability: str) -> None:
-        self.turn += 1
-        text = f"{self.turn}{self.random.choice(['', '?'])}"
-        kind = self.random.choice(["run", "run", "resume", "fork", "update", "replay"])
-        pick = self.random.random()
-
-        values = {**said(text), "notes": [text], "value": UUID(int=self.turn)}
-
-        async def old(graph: Any) -> Any:
-            states = [state async for state in graph.aget_state_history(self.config)]
-            return states[int(pick * len(states))].config if states else self.config
-
-        async def act(graph: Any) -> None:
-            if kind == "resume" and (await graph.aget_state(self.config)).interrupts:
-                await graph.ainvoke(Command(resume=text), self.config, durability=durability)
-            elif kind == "fork":
-                await graph.ainvoke(said(text), await old(graph), durability=durability)
-            elif kind == "update":
-                await graph.aupdate_state(await old(graph), values, "speak")
-            elif kind == "replay":
-                if (await graph.aget_state(self.config)).values:
-                    await graph.ainvoke(None, await old(graph), durability=durability)
-            else:
-                await graph.ainvoke(said(text), self.config, durability=durability)
-
-        await self.both(act)
-
-
-@pytest.mark.parametrize("seed", range(4))
-async def test_random_lives_equal_the_reference(tiered: Bench, seed: int) -> None:
-    pair = Pair(tiered.saver, seed)
-    compared = 0
-    for _ in range(8):
-        await pair.step(pair.random.choice(["sync", "async", "exit"]))
-        if pair.random.random() < 0.2:
-            with tiered.redis.client() as client:
-                client.flushall()
-        ours, reference = await pair.states()
-        assert ours == reference
-        compared += len(ours)
-    assert compared > 50
-    assert tiered.saver.live_hits > 0
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(100, 140))
-async def test_long_random_lives_equal_the_reference(tiered: Bench, seed: int) -> None:
-    pair = Pair(tiered.saver, seed)
-    for _ in range(15):
-        await pair.step(pair.random.choice(["sync", "async", "exit"]))
-        ours, reference = await pair.states()
-        assert ours == reference
 
 
 async def test_sqlite_answers_are_what_sqlite_holds(tiered: Bench) -> None:

@@ -35,10 +35,16 @@ STORED = "SELECT type, checkpoint FROM checkpoints WHERE thread_id = ? AND check
 
 
 def unsaved(metadata: bytes | str | None) -> Mapping[str, Any]:
-    """The delta channels that a checkpoint with this metadata needs its ancestors for."""
+    """The delta channels of which a checkpoint with this metadata holds no value."""
     known = metadata_of(metadata)
     counters = known.get("counters_since_delta_snapshot") if isinstance(known, dict) else None
     return counters if isinstance(counters, dict) else {}
+
+
+def unbuilt(metadata: bytes | str | None, type_: str, stored: bytes, serde: StrictSerializer) -> set[str]:
+    """The delta channels that a checkpoint needs its ancestors for: of the unsaved ones, those ever written to."""
+    names = unsaved(metadata)
+    return set(serde.loads_typed((type_, stored))["channel_versions"]).intersection(names) if names else set()
 
 
 def read(
@@ -90,10 +96,10 @@ def needed(
 ) -> Iterator[str]:
     """The ancestors that a checkpoint's delta channels are rebuilt from, nearest first."""
     place = (thread_id, checkpoint_ns, checkpoint_id)
-    (metadata,) = connection.execute(
-        "SELECT metadata FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?", place
-    ).fetchone()
-    wanted = set(unsaved(metadata))
+    query = """SELECT metadata, type, checkpoint FROM checkpoints
+               WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"""
+    metadata, type_, stored = connection.execute(query, place).fetchone()
+    wanted = unbuilt(metadata, type_, stored, serde)
     if not wanted:
         return
     for ancestor, values, _ in _ancestors(connection, place, wanted, serde):

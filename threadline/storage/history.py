@@ -29,7 +29,7 @@ from threadline.storage import deltas, retention
 from threadline.storage.allowlist import Name
 from threadline.storage.delta_cache import DeltaCache
 from threadline.storage.readers import Readers
-from threadline.storage.rows import Row, is_special, pending_writes, write_rows
+from threadline.storage.rows import Row, pending_writes, write_rows
 from threadline.storage.serde import StrictSerializer, strict_serializer
 from threadline.storage.sqlite_file import BUSY_TIMEOUT, COLUMNS, path_of
 from threadline.storage.writer import Writer
@@ -123,7 +123,7 @@ class History(BaseCheckpointSaver[str]):
     ) -> None:
         rows = write_rows(config, writes, self.serde, task_id=task_id, path=task_path)
         after = partial(self._cache.changed, _place(config), str(config["configurable"]["checkpoint_id"]))
-        await self._writer.insert("special write" if is_special(writes) else "write", rows, after=after)
+        await self._writer.insert("write", rows, after=after)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         place = _place(config)
@@ -192,7 +192,7 @@ class History(BaseCheckpointSaver[str]):
 
         Conflict if one that stays is not whole without them, as with a `DeltaChannel` between snapshots.
         """
-        await self._change(lambda connection: retention.delete_runs(connection, run_ids), scrubs=True)
+        await self._change(lambda connection: retention.delete_runs(connection, run_ids, self.serde), scrubs=True)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all of a thread under another id. Conflict if that one has a history already."""

@@ -31,15 +31,15 @@ def delete(connection: sqlite3.Connection, thread_id: str) -> None:
         connection.execute(f"DELETE FROM {table} WHERE thread_id = ?", (thread_id,))
 
 
-def delete_runs(connection: sqlite3.Connection, run_ids: Sequence[str]) -> None:
+def delete_runs(connection: sqlite3.Connection, run_ids: Sequence[str], serde: StrictSerializer) -> None:
     """Conflict if a checkpoint that stays is rebuilt from one that would go."""
     places = connection.execute(f"SELECT {OF_RUNS}", (json.dumps(list(run_ids)),)).fetchall()
     gone = set(places)
-    children = "SELECT checkpoint_id, metadata FROM checkpoints"
+    children = "SELECT checkpoint_id, metadata, type, checkpoint FROM checkpoints"
     for thread_id, checkpoint_ns, checkpoint_id in places:
         query = f"{children} WHERE thread_id = ? AND checkpoint_ns = ? AND parent_checkpoint_id = ?"
-        for child, metadata in connection.execute(query, (thread_id, checkpoint_ns, checkpoint_id)):
-            if (thread_id, checkpoint_ns, child) not in gone and deltas.unsaved(metadata):
+        for child, metadata, type_, stored in connection.execute(query, (thread_id, checkpoint_ns, checkpoint_id)):
+            if (thread_id, checkpoint_ns, child) not in gone and deltas.unbuilt(metadata, type_, stored, serde):
                 raise Conflict("A checkpoint that stays needs one of these runs'; they cannot be deleted.")
     _delete(connection, places)
 

@@ -108,11 +108,6 @@ def write_rows(
     ]
 
 
-def is_special(writes: Sequence[tuple[str, Any]]) -> bool:
-    """Whether these writes replace earlier ones of their task: errors, interrupts and answers do, values do not."""
-    return all(channel in WRITES_IDX_MAP for channel, _ in writes)
-
-
 def pending_writes(rows: Iterable[Sequence[Any]], serde: SerializerProtocol) -> list[PendingWrite]:
     """Writes in the order a step applies them, from rows of task id, channel, type, value, task path and index."""
     ordered = sorted(rows, key=lambda row: writes_sort_key(row[4], row[0], row[5]))

@@ -32,10 +32,17 @@ SCRUB_PAUSE = 1.0
 """Seconds until it is tried again."""
 
 INSERTS = {
-    "checkpoint": ("INSERT OR REPLACE INTO", "checkpoints"),
-    "write": ("INSERT OR IGNORE INTO", "writes"),
-    "special write": ("INSERT OR REPLACE INTO", "writes"),
+    "checkpoint": ("checkpoints", "INSERT OR REPLACE INTO", ""),
+    "write": (
+        "writes",
+        "INSERT INTO",
+        # The first value of a task counts, the last error, interrupt or answer does: these have an index below zero.
+        """ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE
+           SET task_path = excluded.task_path, channel = excluded.channel, type = excluded.type, value = excluded.value
+           WHERE excluded.idx < 0""",
+    ),
 }
+"""Each kind's table, and what stands before and after the rows."""
 
 
 @dataclass(slots=True, eq=False)
@@ -250,16 +257,8 @@ def _statements(jobs: Sequence[Job]) -> Iterator[tuple[str, Sequence[Any]]]:
 
     Checkpoints and writes lie in different tables, so only the order within each table matters.
     """
-    checkpoints = [row for job in jobs if job.kind == "checkpoint" for row in job.rows]
-    yield from _inserts("checkpoint", checkpoints)
-    kind, rows = "", list[tuple[Any, ...]]()
-    for job in jobs:
-        if job.kind in ("write", "special write"):
-            if job.kind != kind:
-                yield from _inserts(kind, rows)
-                kind, rows = job.kind, []
-            rows.extend(job.rows)
-    yield from _inserts(kind, rows)
+    for kind in INSERTS:
+        yield from _inserts(kind, [row for job in jobs if job.kind == kind for row in job.rows])
 
 
 def _inserts(kind: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, Sequence[Any]]]:
@@ -273,9 +272,9 @@ def _inserts(kind: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, 
 def _sql(kind: str, size: int) -> str:
     sql = _sqls.get((kind, size))
     if sql is None:
-        verb, table = INSERTS[kind]
-        row = f"({', '.join('?' * len(COLUMNS[table]))})"
-        sql = _sqls[kind, size] = f"{verb} {table} ({', '.join(COLUMNS[table])}) VALUES {', '.join([row] * size)}"
+        table, verb, conflict = INSERTS[kind]
+        rows = ", ".join([f"({', '.join('?' * len(COLUMNS[table]))})"] * size)
+        sql = _sqls[kind, size] = f"{verb} {table} ({', '.join(COLUMNS[table])}) VALUES {rows} {conflict}"
     return sql
 
 

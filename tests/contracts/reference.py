@@ -1,0 +1,99 @@
+"""InMemorySaver with what it lacks: copying, deleting runs and pruning, done on its dictionaries as documented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from threadline.domain.errors import Conflict
+
+
+class Reference(InMemorySaver):
+    """`deltas` are the names of the delta channels of all graphs that use it."""
+
+    def __init__(self, *, deltas: Sequence[str]) -> None:
+        super().__init__(serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+        self._deltas = deltas
+        self._held: set[tuple[str, str, str, str]] = set()
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Remember which delta channels this checkpoint holds: InMemorySaver stores values by version, shared."""
+        place = config["configurable"]
+        names = checkpoint["channel_values"].keys() & self._deltas
+        self._held |= {(place["thread_id"], place["checkpoint_ns"], checkpoint["id"], name) for name in names}
+        return super().put(config, checkpoint, metadata, new_versions)
+
+    def checkpoints(self, thread_id: str) -> list[tuple[str, str]]:
+        """Namespace and id of all of a thread's checkpoints."""
+        found = self.storage[thread_id].items()
+        return [(ns, checkpoint_id) for ns, checkpoints in found for checkpoint_id in checkpoints]
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        if self.checkpoints(target_thread_id):
+            raise Conflict("The target has a history already.")
+        for ns, checkpoints in self.storage[source_thread_id].items():
+            self.storage[target_thread_id][ns] = dict(checkpoints)
+        for table in (self.writes, self.blobs):
+            for key in [key for key in table if key[0] == source_thread_id]:
+                value = table[key]  # type: ignore[index]
+                table[(target_thread_id, *key[1:])] = dict(value) if isinstance(value, dict) else value  # type: ignore
+        self._held |= {(target_thread_id, *place[1:]) for place in self._held if place[0] == source_thread_id}
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Conflict if a checkpoint that stays is not whole without one that goes."""
+        gone = {
+            (thread_id, ns, checkpoint_id)
+            for thread_id in list(self.storage)
+            for ns, checkpoint_id in self.checkpoints(thread_id)
+            if self._metadata(thread_id, ns, checkpoint_id).get("run_id") in run_ids
+        }
+        for thread_id, ns in {place[:2] for place in gone}:
+            for checkpoint_id in self.storage[thread_id][ns]:
+                needed = {(thread_id, ns, each) for each in self._needed(thread_id, ns, checkpoint_id)}
+                if (thread_id, ns, checkpoint_id) not in gone and needed & gone:
+                    raise Conflict("A checkpoint that stays needs one that goes.")
+        for place in gone:
+            self._drop(*place)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        for thread_id in thread_ids:
+            if strategy == "delete":
+                self.delete_thread(thread_id)
+                continue
+            for ns, checkpoints in self.storage[thread_id].items():
+                if not checkpoints:
+                    continue
+                newest = max(checkpoints)
+                kept = {newest, *self._needed(thread_id, ns, newest)}
+                for checkpoint_id in set(checkpoints) - kept:
+                    self._drop(thread_id, ns, checkpoint_id)
+
+    def _needed(self, thread_id: str, ns: str, checkpoint_id: str) -> Iterator[str]:
+        """The ancestors a checkpoint's delta channels are rebuilt from: up to the one that holds the value."""
+        versions = self.serde.loads_typed(self.storage[thread_id][ns][checkpoint_id][0])["channel_versions"]
+        wanted = {name for name in self._deltas if name in versions}
+        current = checkpoint_id
+        while wanted := {name for name in wanted if (thread_id, ns, current, name) not in self._held}:
+            current = self.storage[thread_id][ns][current][2] or ""
+            if current not in self.storage[thread_id][ns]:
+                return
+            yield current
+
+    def _metadata(self, thread_id: str, ns: str, checkpoint_id: str) -> dict[str, Any]:
+        metadata: dict[str, Any] = self.serde.loads_typed(self.storage[thread_id][ns][checkpoint_id][1])
+        return metadata
+
+    def _drop(self, thread_id: str, ns: str, checkpoint_id: str) -> None:
+        del self.storage[thread_id][ns][checkpoint_id]
+        self.writes.pop((thread_id, ns, checkpoint_id), None)
