@@ -17,7 +17,7 @@ from fastapi_offline import FastAPIOffline
 from api import chat, ops, page, problems, runs, sessions
 from api.context import Context
 from api.gate import Gate
-from api.server import assistants, protocol, threads
+from api.server import assistants, crons, protocol, threads
 from api.server import runs as server_runs
 from threadline import __version__
 from threadline.app.logs import configure
@@ -26,7 +26,7 @@ from threadline.app.wiring import open_services
 from threadline.domain.errors import Conflict, Denied
 from threadline.services.auth import is_loopback
 
-SERVER = (assistants, threads, server_runs, protocol)
+SERVER = (assistants, threads, crons, server_runs, protocol)
 """The LangGraph Server API."""
 EXPOSED = (
     "Location",
