@@ -13,7 +13,9 @@ from threadline.domain.ports import Turns
 from threadline.domain.records import Caller
 from threadline.services.assistants import Assistants
 from threadline.services.auth import Keys
+from threadline.services.calls import Calls
 from threadline.services.checkpoints import Checkpoints
+from threadline.services.crons import Crons
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
 from threadline.services.permission import Permission
@@ -46,6 +48,8 @@ class Context:
     runs: Runs
     threads: Threads
     assistants: Assistants
+    calls: Calls
+    crons: Crons
     sessions: Sessions
     snapshots: Snapshots
     checkpoints: Checkpoints

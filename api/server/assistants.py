@@ -11,12 +11,12 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.context import Asking, Using
-from api.server.bodies import Document
 from api.server.route import ServerRoute, reply
 from threadline.domain.errors import Invalid
 from threadline.domain.records import Assistant, AssistantOrder, AssistantQuery, AssistantVersion
 from threadline.services import outline
 from threadline.services.assistants import AssistantChange, NewAssistant
+from threadline.services.bodies import Document
 
 router = APIRouter(prefix="/assistants", route_class=ServerRoute, tags=["assistants"])
 

@@ -14,14 +14,14 @@ from starlette.exceptions import HTTPException
 
 from api.context import Asking, Context, Using
 from api.problems import reason
-from api.server.bodies import Json
-from api.server.calls import RunBody, SendBody, missing, request_of
 from api.server.lookup import ThreadInPath, thread_of
 from api.server.route import ServerRoute, reply
 from api.server.streams import respond
 from api.wire import langgraph, protocol
 from threadline.domain.errors import Conflict, Invalid, Limited, Missing, ThreadlineError
 from threadline.domain.records import Caller, Run, Thread
+from threadline.services.bodies import Json
+from threadline.services.calls import RunBody, SendBody, missing
 from threadline.services.threads import as_uuid
 
 router = APIRouter(tags=["thread streams"], route_class=ServerRoute)
@@ -96,7 +96,7 @@ async def _start(params: dict[str, Any], thread_id: str, caller: Caller, context
     streamed = {"stream_mode": protocol.MODES, "stream_subgraphs": True, "stream_resumable": True}
     try:
         body = RunBody.model_validate({**params, **streamed})
-        request = await request_of(body, caller=caller, context=context, thread_id=thread_id)
+        request = await context.calls.request(body, caller=caller, thread_id=thread_id)
         return await context.runs.start(request)
     except ValidationError as error:
         words = "; ".join(reason(dict(item)) for item in error.errors())

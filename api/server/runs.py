@@ -10,13 +10,14 @@ from fastapi.responses import Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from api.context import Asking, Context, Using
-from api.server.calls import Mode, RunBody, missing, request_of
 from api.server.lookup import ThreadInPath, thread_of
 from api.server.route import ServerRoute, reply
 from api.server.streams import FROM_START, UNKNOWN, nothing, places, respond, stream_of, whole
 from api.wire import langgraph
 from threadline.domain.errors import Conflict, Invalid, Missing
 from threadline.domain.records import ENDED, Caller, Run, RunStatus
+from threadline.services.calls import Mode, RunBody, missing
+from threadline.services.shapes import RUN_FIELDS, run_json
 
 router = APIRouter(tags=["runs"], route_class=ServerRoute)
 
@@ -33,7 +34,7 @@ Leaves = Annotated[bool, Query(description="A reader that leaves stops the run."
 
 async def _start(body: RunBody, caller: Caller, context: Context, thread_id: str | None, *, whole: bool = False) -> Run:
     try:
-        request = await request_of(body, caller=caller, context=context, thread_id=thread_id, whole=whole)
+        request = await context.calls.request(body, caller=caller, thread_id=thread_id, whole=whole)
         return await context.runs.start(request)
     except Missing as error:
         raise missing(error) from None
@@ -89,7 +90,7 @@ async def wait_stateless(body: RunBody, caller: Asking, context: Using) -> Respo
 async def batch(
     bodies: Annotated[list[RunBody], Body(min_length=1, max_length=1000)], caller: Asking, context: Using
 ) -> Response:
-    requests = [await request_of(body, caller=caller, context=context, thread_id=None) for body in bodies]
+    requests = [await context.calls.request(body, caller=caller, thread_id=None) for body in bodies]
     return reply([run_json(await context.runs.start(request)) for request in requests])
 
 
@@ -267,54 +268,3 @@ async def cancel(
 async def delete(thread_id: str, run_id: str, caller: Asking, context: Using) -> Response:
     await context.runs.delete(await _run(thread_id, run_id, caller, context))
     return Response(status_code=204)
-
-
-KWARGS: dict[str, Any] = {
-    "input": None,
-    "command": None,
-    "config": {},
-    "context": {},
-    "stream_mode": ["values"],
-    "interrupt_before": None,
-    "interrupt_after": None,
-    "webhook": None,
-    "feedback_keys": None,
-    "temporary": False,
-    "subgraphs": False,
-    "resumable": False,
-    "durability": "sync",
-}
-
-
-def run_json(run: Run) -> dict[str, Any]:
-    """A run as the LangGraph Server API shows it."""
-    kwargs = {key: run.kwargs.get(key, default) for key, default in KWARGS.items()}
-    kwargs["checkpoint_during"] = kwargs["durability"] != "exit"
-    if "input" not in run.kwargs and run.kwargs.get("message"):  # said in /chat
-        kwargs["input"] = {"messages": [{"role": "user", "content": run.kwargs["message"], "id": run.run_id}]}
-    return {
-        "run_id": run.run_id,
-        "thread_id": run.thread_id,
-        "assistant_id": run.assistant_id,
-        "metadata": run.metadata,
-        "status": run.status,
-        "kwargs": kwargs,
-        "multitask_strategy": run.multitask_strategy,
-        "created_at": run.created_at.isoformat(),
-        "updated_at": (run.updated_at or run.ended_at or run.created_at).isoformat(),
-    }
-
-
-RUN_FIELDS = frozenset(
-    (
-        "run_id",
-        "thread_id",
-        "assistant_id",
-        "metadata",
-        "status",
-        "kwargs",
-        "multitask_strategy",
-        "created_at",
-        "updated_at",
-    )
-)

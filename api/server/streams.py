@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
-from typing import Any
 
 import orjson
 from fastapi.responses import Response, StreamingResponse
@@ -16,6 +15,7 @@ from api.wire import langgraph
 from threadline.domain.errors import Conflict
 from threadline.domain.events import Event
 from threadline.domain.records import Run
+from threadline.services.results import followed
 
 FROM_START = (0, -1)
 UNKNOWN = {"error": "HTTPException", "message": "404: Run not found"}
@@ -113,24 +113,12 @@ async def _patiently(context: Context, run: Run, *, cancels: bool) -> AsyncGener
 
 async def final(context: Context, run: Run) -> bytes:
     """The JSON of the state a run ended with, or of its error."""
-    last: Event | None = None
-    interrupts: list[Any] = []
     async with aclosing(context.runs.follow(run)) as events:
-        async for event in events:
-            if event.type == "values" and not event.ns:
-                last = event
-            elif event.type == "interrupt":
-                interrupts.append(event.data)
-            elif event.type == "end":
-                if event.data["error"] is not None:
-                    return orjson.dumps({"__error__": langgraph.error_of(event.data["error"])})
-                if last is not None and "values" in last.data:
-                    return langgraph.with_interrupts(orjson.dumps(last.data["values"]), last.data["interrupts"])
-                place = event.data["checkpoint_id"]
-                values = await context.snapshots.at(run, (), place) if place else b"{}"
-                told = last.data["interrupts"] if last is not None and last.data["interrupts"] else interrupts
-                return langgraph.with_interrupts(values, told)
-    return orjson.dumps({"__error__": UNKNOWN})
+        ending = await followed(events)
+    result = await ending.result(lambda checkpoint_id: context.snapshots.at(run, (), checkpoint_id))
+    if result is None:
+        return orjson.dumps({"__error__": UNKNOWN})
+    return result.values if result.error is None else orjson.dumps({"__error__": result.error})
 
 
 def places(run: Run, tail: str, *, thread: bool = True) -> dict[str, str]:

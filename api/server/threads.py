@@ -11,12 +11,12 @@ from pydantic import BaseModel, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from api.context import Asking, Context, Using
-from api.server.bodies import CheckpointBody, Document, Values
 from api.server.lookup import ThreadInPath, thread_of
 from api.server.route import ServerRoute, reply
 from api.server.shapes import place_json, selected, state_json, thread_json, ttl_json
 from threadline.domain.errors import Conflict, Invalid, Missing
 from threadline.domain.records import Thread, ThreadQuery, ThreadStatus
+from threadline.services.bodies import CheckpointBody, Document, Values
 from threadline.services.documents import at
 from threadline.services.states import Update, command
 from threadline.services.threads import KEEP, Ttl, as_uuid

@@ -15,6 +15,7 @@ import orjson
 from langchain_core.messages import AIMessageChunk, message_chunk_to_message
 
 from threadline.domain.events import Event
+from threadline.services.results import error_of, with_interrupts
 
 ReadState = Callable[[tuple[str, ...], str], Awaitable[bytes]]
 """The JSON of a graph's state, given its namespace and a checkpoint's id."""
@@ -169,21 +170,6 @@ class Encoder:
 def error_frame(error: Mapping[str, str]) -> bytes:
     """An `error` frame for what went wrong outside a run."""
     return b"event: error\r\ndata: %s\r\n\r\n" % orjson.dumps(error)
-
-
-def error_of(error: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's error in the words of the LangGraph Server API: the exception's name and what may be told of it."""
-    return {"error": error.get("type") or error["kind"], "message": error["message"]}
-
-
-def with_interrupts(values: bytes, interrupts: Any) -> bytes:
-    """The JSON of a state with what waits as `__interrupt__`."""
-    if not interrupts:
-        return values
-    told = b'"__interrupt__":%s}' % orjson.dumps(interrupts)
-    if not values.startswith(b"{"):  # a graph whose state is one value, not a mapping
-        return b"{" + told
-    return values[:-1] + (b"," if values != b"{}" else b"") + told
 
 
 def whole(brief: Mapping[str, Any]) -> dict[str, Any]:

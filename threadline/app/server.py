@@ -18,7 +18,7 @@ from fastapi_offline import FastAPIOffline
 from api import chat, ops, page, problems, runs, sessions
 from api.context import Context, Surface
 from api.gate import Gate
-from api.server import assistants, protocol, store, threads
+from api.server import assistants, crons, protocol, store, threads
 from api.server import runs as server_runs
 from threadline import __version__
 from threadline.app.logs import configure
@@ -31,7 +31,7 @@ from threadline.services.auth import is_loopback
 SERVER = {
     "assistants": (assistants,),
     "threads": (threads,),
-    "runs": (server_runs, protocol),
+    "runs": (crons, server_runs, protocol),
     "store": (store,),
 }
 """The LangGraph Server API by resource: a project may have some of them left out."""

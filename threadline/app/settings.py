@@ -11,6 +11,9 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from threadline.domain.egress import Egress
+from threadline.domain.signing import key_of
+
 Words = Annotated[tuple[str, ...], NoDecode]
 """A list written with commas: `a, b, c`."""
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
@@ -120,8 +123,22 @@ class Settings(BaseSettings):
     # Runs and streams
     run_timeout: float = Field(600, gt=0, description="Seconds a run may take before it ends as `timeout`.")
     heartbeat: float = Field(15, gt=0, description="Seconds between the comments that keep an idle stream open.")
+    webhook_hosts: Words = Field(
+        (), description="Hosts, addresses or networks that webhooks may reach although they are not public."
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="Secret that webhooks are signed with: `whsec_` and base64, or any text."
+    )
 
-    @field_validator("allowed_types", "api_keys", "fallback_models", "search_providers", "cors_origins", mode="before")
+    @field_validator(
+        "allowed_types",
+        "api_keys",
+        "fallback_models",
+        "search_providers",
+        "cors_origins",
+        "webhook_hosts",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
@@ -138,3 +155,16 @@ class Settings(BaseSettings):
         if isinstance(value, str) and not value.replace(",", "").strip():
             raise ValueError("it names no key")
         return value
+
+    @field_validator("webhook_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        Egress.parse(hosts)
+        return hosts
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _usable(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            key_of(secret.get_secret_value())
+        return secret

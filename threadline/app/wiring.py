@@ -23,11 +23,15 @@ from threadline.app.memory import open_stores
 from threadline.app.project import Project, load_object, load_project
 from threadline.app.settings import Settings
 from threadline.domain import ports
+from threadline.domain.egress import Egress
 from threadline.domain.errors import Invalid, Unavailable
 from threadline.domain.records import system_assistant_id
 from threadline.services.assistants import Assistants, SystemAssistant
 from threadline.services.auth import LOCAL, Keys
+from threadline.services.calls import Calls
 from threadline.services.checkpoints import Checkpoints
+from threadline.services.crons import Crons
+from threadline.services.egress import Guard, guarded_client
 from threadline.services.expiry import Expiry
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
@@ -40,9 +44,11 @@ from threadline.services.sessions import Sessions
 from threadline.services.snapshots import Snapshots
 from threadline.services.states import States
 from threadline.services.threads import Threads, Ttl
+from threadline.services.webhooks import TIMEOUT, Webhooks
 from threadline.storage.assistants import SqlAssistants
 from threadline.storage.breaker import Breaker
 from threadline.storage.checkpoints import open_saver
+from threadline.storage.crons import SqlCrons
 from threadline.storage.database import open_database
 from threadline.storage.datadir import open_data_dir
 from threadline.storage.embedded import available, check_redis, embedded_redis
@@ -144,6 +150,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         )
         graphs = await open_graphs(project, saver, stores.of(LOCAL))
         checkpoints = Checkpoints(graphs=graphs, graph_id=project.default, saver=saver)
+        snapshots = Snapshots(graphs=graphs, log=event_log)
+        webhooks = await asyncio.to_thread(_webhooks, settings, snapshots)
+        await stack.enter_async_context(webhooks.open())
         runner = Runner(
             graphs=graphs,
             runs=runs,
@@ -154,6 +163,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             timeout=settings.run_timeout,
             saver=saver,
             threads=thread_records,
+            ended=webhooks.ended,
         )
         await stack.enter_async_context(runner.open())
         threads = Threads(thread_records, ttl=_thread_ttl(project))
@@ -187,6 +197,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         if recovered:
             log.info("runs_taken_up", runs=recovered)
 
+        calls = Calls(assistants=assistants, webhooks=webhooks)
+        crons = Crons(SqlCrons(database), calls=calls, runs=service, assistants=assistants)
+        await stack.enter_async_context(crons.open())
         expiry = Expiry(threads=thread_records, runs=service, states=states, expiring=threads.expiring)
         await stack.enter_async_context(expiry.open())
 
@@ -199,8 +212,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             runs=service,
             threads=threads,
             assistants=assistants,
+            calls=calls,
+            crons=crons,
             sessions=sessions,
-            snapshots=Snapshots(graphs=graphs, log=event_log),
+            snapshots=snapshots,
             checkpoints=checkpoints,
             states=states,
             replay=Replay(checkpoints=checkpoints, log=event_log),
@@ -224,6 +239,13 @@ def _system_assistants(project: Project) -> list[SystemAssistant]:
         SystemAssistant(graph_id, name_of(graph_id, project.graphs.get(graph_id)), project.descriptions.get(graph_id))
         for graph_id in project.file.graphs
     ]
+
+
+def _webhooks(settings: Settings, states: Snapshots) -> Webhooks:
+    guard = Guard(Egress.parse(settings.webhook_hosts))
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret is not None else None
+    http = guarded_client(guard, timeout=TIMEOUT, headers={"User-Agent": USER_AGENT})
+    return Webhooks(http=http, guard=guard, states=states, secret=secret)
 
 
 async def _open_live(settings: Settings, stack: AsyncExitStack) -> Redis | None:
@@ -286,7 +308,7 @@ def _info(settings: Settings, kit: AgentKit, project: Project, *, embedded: bool
         "version": SERVER_API,
         "threadline_version": __version__,
         "langgraph_py_version": version("langgraph"),
-        "flags": {"assistants": True, "crons": False, "langsmith": False},
+        "flags": {"assistants": True, "crons": True, "langsmith": False},
         "host": {"kind": "self-hosted", "project_id": None, "host_revision_id": None},
         "python_version": platform.python_version(),
         "graphs": list(project.graphs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from threadline.domain.events import Event, EventType
@@ -10,6 +11,8 @@ from threadline.domain.records import (
     Assistant,
     AssistantQuery,
     AssistantVersion,
+    Cron,
+    CronQuery,
     Run,
     RunStatus,
     Thread,
@@ -42,7 +45,7 @@ class Threads(Protocol):
         ...
 
     async def delete(self, thread_id: str) -> None:
-        """Delete the thread with its runs, turns and archived logs."""
+        """Delete the thread with its runs, turns, archived logs and crons."""
         ...
 
 
@@ -78,6 +81,35 @@ class Assistants(Protocol):
 
     async def delete(self, assistant_id: str) -> None:
         """Delete the assistant with its versions and its crons."""
+        ...
+
+
+class Crons(Protocol):
+    """Runs that start by the clock."""
+
+    async def create(self, cron: Cron) -> None: ...
+
+    async def get(self, cron_id: str) -> Cron | None: ...
+
+    async def search(self, query: CronQuery) -> tuple[Sequence[Cron], int]:
+        """One page of those that match, and how many match in all. Raises Invalid for an overgrown filter."""
+        ...
+
+    async def change(self, cron_id: str, alter: Callable[[Cron], Cron]) -> Cron | None:
+        """Replace one by what `alter` makes of it. None if there is no such cron."""
+        ...
+
+    async def delete(self, cron_id: str) -> None: ...
+
+    async def take(
+        self, now: datetime, following: Callable[[Cron], datetime | None], *, limit: int = 100
+    ) -> Sequence[Cron]:
+        """The enabled crons that are due, as they were; in the same transaction each gets its `following` time, so
+        that none is taken twice."""
+        ...
+
+    async def due(self) -> datetime | None:
+        """When the next one is due."""
         ...
 
 

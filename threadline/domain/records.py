@@ -13,6 +13,7 @@ _GRAPHS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
 ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
 ThreadOrder = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at", "expires_at"]
+CronOrder = Literal["cron_id", "assistant_id", "thread_id", "next_run_at", "end_time", "created_at", "updated_at"]
 AssistantOrder = Literal["assistant_id", "graph_id", "name", "created_at", "updated_at"]
 MultitaskStrategy = Literal["reject", "interrupt", "rollback", "enqueue"]
 ENDED: frozenset[RunStatus] = frozenset({"success", "error", "timeout", "interrupted"})
@@ -161,6 +162,21 @@ class Cron:
     on_run_completed: Literal["delete", "keep"] = "delete"
     enabled: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CronQuery:
+    """Which of an owner's crons, and in which order. `metadata` must be contained in a cron's, as in `ThreadQuery`."""
+
+    owner: str
+    assistant_id: str | None = None
+    thread_id: str | None = None
+    enabled: bool | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    sort_by: CronOrder = "created_at"
+    descending: bool = True
+    limit: int = 10
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

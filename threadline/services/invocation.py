@@ -30,8 +30,11 @@ _DEBUG = frozenset({"tasks", "checkpoints"})
 
 
 def wanted(run: Run) -> frozenset[str]:
-    """The stream modes the log must serve. `debug` is made of tasks and checkpoints."""
+    """The stream modes the log must serve. `debug` is made of tasks and checkpoints; a webhook is told the state, which
+    stands nowhere else where it is not saved."""
     asked = frozenset(run.kwargs.get("stream_mode") or ())
+    if run.kwargs.get("webhook") and not saved(run):
+        asked |= {"values"}
     return asked | _DEBUG if "debug" in asked else asked
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -101,8 +101,9 @@ class Runner:
         timeout: float,
         saver: BaseCheckpointSaver[Any],
         threads: ports.Threads,
-        ended: Callable[[Run, Outcome], None] = lambda run, outcome: None,
+        ended: Callable[[Run, Sequence[Event]], None] = lambda run, log: None,
     ) -> None:
+        """`ended` is called with every run as it ended and with its whole log, when the history says so."""
         self._graphs = graphs
         self._saver = saver
         self._threads = threads
@@ -309,27 +310,29 @@ class Runner:
                 "ms": ms,
             },
         )
+        ended = datetime.now(UTC)
+        final = replace(run, status=outcome.status, ended_at=ended, updated_at=ended, error=outcome.error)
+        events = [*self._log.events(run.run_id), end]
         if run.kwargs.get("temporary") or self._cancelled.get(run.run_id) == "rollback":
             await self._forget(run)
+            self._ended(final, events)
             await self._log.close(run.run_id, end)
             self._metrics.run_ended(outcome.word, seconds=ms / 1000, tokens=None, cost=meter.cost)
-            self._ended(run, outcome)
             return
-        ended = datetime.now(UTC)
         earlier = await self._turns.get(run.thread_id, run.turn_id) if run.turn_id != run.run_id else None
         turn = joined(earlier, _turn(run, recorder, meter, outcome, ended))
         await self._runs.finish(
-            replace(run, status=outcome.status, ended_at=ended, error=outcome.error),
+            final,
             turn=turn,
-            log=[*self._log.events(run.run_id), end],
+            log=events,
             leaves=_leaves(outcome, recorder),
             interrupts=recorder.waiting,
         )
         await self._sessions.complete(turn, recorder.last_node)
+        self._ended(final, events)
         await self._log.close(run.run_id, end)
         self._metrics.run_ended(outcome.word, seconds=ms / 1000, tokens=turn.tokens_used, cost=turn.cost)
         log.info("run_ended", run_id=run.run_id, thread_id=run.thread_id, status=outcome.word, ms=ms)
-        self._ended(run, outcome)
 
     async def _forget(self, run: Run) -> None:
         """Undo a run that is rolled back, or all of a temporary run's thread."""

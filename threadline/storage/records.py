@@ -19,7 +19,7 @@ from threadline.domain.events import Event
 from threadline.domain.records import Run, RunStatus, Thread, ThreadQuery, ThreadStatus, Turn, TurnSummary
 from threadline.storage.containment import contains
 from threadline.storage.database import Database
-from threadline.storage.tables import UNFINISHED, chat_history, run_logs, runs, threads, turn_id_of
+from threadline.storage.tables import UNFINISHED, chat_history, crons, run_logs, runs, threads, turn_id_of
 
 STATUS = case((exists().where(runs.c.thread_id == threads.c.thread_id, UNFINISHED), "busy"), else_=threads.c.status)
 SHOWN = [STATUS.label("status") if column is threads.c.status else column for column in threads.c]
@@ -90,6 +90,7 @@ class SqlThreads:
         async with self._database.writer.begin() as connection:
             await connection.execute(delete(run_logs).where(run_logs.c.thread_id == thread_id))
             await connection.execute(delete(runs).where(runs.c.thread_id == thread_id))
+            await connection.execute(delete(crons).where(crons.c.thread_id == thread_id))
             await connection.execute(delete(chat_history).where(chat_history.c.session_id == thread_id))
             await connection.execute(delete(threads).where(threads.c.thread_id == thread_id))
         # Deleted text is overwritten in the file (secure_delete) but may still stand in the write-ahead log.

@@ -6,19 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from api.context import Context
-from api.server.bodies import CheckpointBody, Document, Json
 from threadline.domain.errors import Missing, Rejected
 from threadline.domain.records import Assistant, Caller, MultitaskStrategy
+from threadline.services.assistants import BOTH, Assistants
+from threadline.services.bodies import CheckpointBody, Document, Json
 from threadline.services.runs import StartRun
+from threadline.services.webhooks import Webhooks
 
 Mode = Literal[
     "values", "updates", "messages", "messages-tuple", "events", "custom", "debug", "tasks", "checkpoints", "tools"
 ]
-BOTH = (
-    "Cannot specify both configurable and context. Prefer setting context alone. Context was introduced in "
-    "LangGraph 0.6.0 and is the long term planned replacement for configurable."
-)
 MAX_DELAY = 60 * 60 * 24 * 365
 
 
@@ -80,46 +77,56 @@ class RunBody(BaseModel):
     feedback_keys: list[str] | None = None
 
 
-async def request_of(
-    body: RunBody, *, caller: Caller, context: Context, thread_id: str | None, whole: bool = False
-) -> StartRun:
-    """What the body asks for, on a thread or, without one, on a thread of its own that goes with the run.
+class Calls:
+    """Makes of bodies what `Runs.start` takes."""
 
-    `whole`: the answer is the state at the end. Raises Invalid, Missing or Rejected.
-    """
-    assistant = await context.assistants.resolve(body.assistant_id, caller)
-    if body.config.configurable and body.context:
-        raise Rejected(BOTH)
-    modes = body.stream_mode if not whole or "values" in body.stream_mode else [*body.stream_mode, "values"]
-    call: dict[str, Any] = {
-        "input": body.input,
-        "command": _given(body.command),
-        "config": _config(body.config, assistant),
-        "context": _context(body, assistant),
-        "stream_mode": modes,
-        "subgraphs": body.stream_subgraphs,
-        "resumable": body.stream_resumable,
-        "interrupt_before": body.interrupt_before,
-        "interrupt_after": body.interrupt_after,
-        "durability": body.durability or ("exit" if body.checkpoint_during is False else "sync"),
-        "webhook": body.webhook,
-        "feedback_keys": body.feedback_keys,
-        "temporary": thread_id is None and body.on_completion == "delete",
-    }
-    checkpoint = _given(body.checkpoint) or ({"checkpoint_id": body.checkpoint_id} if body.checkpoint_id else None)
-    if checkpoint:
-        call["checkpoint"] = checkpoint
-    if body.after_seconds:
-        call["after_seconds"] = body.after_seconds
-    return StartRun(
-        caller,
-        thread_id=thread_id,
-        call=call,
-        assistant=assistant,
-        metadata=_metadata(body, assistant),
-        strategy=body.multitask_strategy,
-        create=body.if_not_exists == "create",
-    )
+    def __init__(self, *, assistants: Assistants, webhooks: Webhooks) -> None:
+        self._assistants = assistants
+        self._webhooks = webhooks
+
+    async def request(
+        self, body: RunBody, *, caller: Caller, thread_id: str | None, whole: bool = False, vet: bool = True
+    ) -> StartRun:
+        """What the body asks for, on a thread or, without one, on a thread of its own that goes with the run.
+
+        `whole`: the answer is the state at the end. `vet`: the webhook is new and looked at. Raises Invalid, Missing or
+        Rejected.
+        """
+        assistant = await self._assistants.resolve(body.assistant_id, caller)
+        if body.config.configurable and body.context:
+            raise Rejected(BOTH)
+        if body.webhook is not None and vet:
+            await self._webhooks.check(body.webhook)
+        modes = body.stream_mode if not whole or "values" in body.stream_mode else [*body.stream_mode, "values"]
+        call: dict[str, Any] = {
+            "input": body.input,
+            "command": _given(body.command),
+            "config": _config(body.config, assistant),
+            "context": _context(body, assistant),
+            "stream_mode": modes,
+            "subgraphs": body.stream_subgraphs,
+            "resumable": body.stream_resumable,
+            "interrupt_before": body.interrupt_before,
+            "interrupt_after": body.interrupt_after,
+            "durability": body.durability or ("exit" if body.checkpoint_during is False else "sync"),
+            "webhook": body.webhook,
+            "feedback_keys": body.feedback_keys,
+            "temporary": thread_id is None and body.on_completion == "delete",
+        }
+        checkpoint = _given(body.checkpoint) or ({"checkpoint_id": body.checkpoint_id} if body.checkpoint_id else None)
+        if checkpoint:
+            call["checkpoint"] = checkpoint
+        if body.after_seconds:
+            call["after_seconds"] = body.after_seconds
+        return StartRun(
+            caller,
+            thread_id=thread_id,
+            call=call,
+            assistant=assistant,
+            metadata=_metadata(body, assistant),
+            strategy=body.multitask_strategy,
+            create=body.if_not_exists == "create",
+        )
 
 
 def missing(error: Missing) -> Missing:

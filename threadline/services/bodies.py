@@ -1,4 +1,5 @@
-"""What bodies of the LangGraph Server API are made of. How deep they may go and what is no JSON, `route` sees to."""
+"""What bodies that ask for runs, threads and assistants are made of. How deep they may go and what is no JSON, the
+routes see to."""
 
 from __future__ import annotations
 

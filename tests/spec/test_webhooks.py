@@ -1,0 +1,236 @@
+"""Webhooks: whoever a run names is told when it has ended, and nobody is sent where strangers must not be."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.conftest import Start
+from tests.service import ROOT, Client
+from tests.stubs.web_hooks import Receiver, receiver
+
+PROJECT = ROOT / "tests" / "projects" / "server" / "langgraph.json"
+KEY = b"sixteen bytes, and a few more"
+SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
+TOKENS = "tok0 tok1 tok2 tok3 tok4 "
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[Receiver]:
+    async with receiver() as stub:
+        yield stub
+
+
+@pytest.fixture
+async def service(start: Start) -> AsyncIterator[Client]:
+    async with start(config=PROJECT, webhook_hosts=["127.0.0.1"], webhook_secret=SECRET) as client:
+        yield client
+
+
+def asking(text: str, hook: Receiver, **body: Any) -> dict[str, Any]:
+    said = {"messages": [{"role": "user", "content": text}]}
+    return {"assistant_id": "agent", "input": said, "webhook": hook.url, **body}
+
+
+async def thread(client: Client) -> str:
+    thread_id: str = (await client.http.post("/threads", json={})).json()["thread_id"]
+    return thread_id
+
+
+async def run(client: Client, path: str, body: dict[str, Any]) -> Any:
+    answer = await client.http.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def texts(told: Any) -> list[str]:
+    return [message["content"] for message in told["values"]["messages"]]
+
+
+async def test_the_run_and_its_state_are_told(service: Client, hook: Receiver) -> None:
+    thread_id = await thread(service)
+    begun = await run(service, f"/threads/{thread_id}/runs", asking("hi", hook, metadata={"k": "v"}))
+
+    [delivery] = await hook.got()
+    told = delivery.json()
+
+    shown = await service.json(f"/threads/{thread_id}/runs/{begun['run_id']}")
+    times = {name: told.pop(name) for name in ("run_started_at", "run_ended_at", "webhook_sent_at")}
+    values = told.pop("values")
+    assert told == shown
+    assert told["status"] == "success"
+    assert told["metadata"]["k"] == "v"
+    assert values == (await service.json(f"/threads/{thread_id}/state"))["values"]
+    assert [message["content"] for message in values["messages"]] == ["hi", TOKENS]
+    moments = [datetime.fromisoformat(at) for at in times.values()]
+    assert moments == sorted(moments)
+    assert delivery.headers["content-type"] == "application/json"
+
+
+async def test_it_is_signed(service: Client, hook: Receiver) -> None:
+    begun = await run(service, "/runs", asking("hi", hook))
+
+    [delivery] = await hook.got()
+
+    message, at = delivery.headers["webhook-id"], delivery.headers["webhook-timestamp"]
+    signed = hmac.new(KEY, f"{message}.{at}.".encode() + delivery.body, hashlib.sha256).digest()
+    assert delivery.headers["webhook-signature"] == f"v1,{base64.b64encode(signed).decode()}"
+    assert begun["run_id"] in message
+    assert abs(int(at) - time.time()) < 60
+
+
+async def test_without_a_secret_it_is_not(start: Start, hook: Receiver) -> None:
+    async with start(config=PROJECT, webhook_hosts=["127.0.0.0/8"]) as client:
+        await run(client, "/runs", asking("hi", hook))
+        [delivery] = await hook.got()
+
+    assert "webhook-signature" not in delivery.headers
+    assert delivery.headers["webhook-id"]
+
+
+async def test_a_failure_is_told_without_its_internals(service: Client, hook: Receiver) -> None:
+    thread_id = await thread(service)
+    await run(service, f"/threads/{thread_id}/runs", asking("boom", hook))
+
+    [delivery] = await hook.got()
+    told = delivery.json()
+
+    assert told["status"] == "error"
+    assert told["error"]["error"] == "ValueError"
+    assert texts(told) == ["boom"]
+    assert b"hunter2" not in delivery.body
+
+
+@pytest.mark.parametrize("mode", ["values", "updates"])
+@pytest.mark.parametrize("path", ["/runs", "/runs/wait"])
+async def test_a_run_whose_thread_goes_with_it(service: Client, hook: Receiver, path: str, mode: str) -> None:
+    await run(service, path, asking("hi", hook, stream_mode=mode))
+
+    [delivery] = await hook.got()
+
+    assert delivery.json()["status"] == "success"
+    assert texts(delivery.json()) == ["hi", TOKENS]
+
+
+async def test_a_run_that_saves_at_its_end_only(service: Client, hook: Receiver) -> None:
+    body = asking("hi", hook, durability="exit", stream_mode="updates")
+    await run(service, f"/threads/{await thread(service)}/runs", body)
+
+    [delivery] = await hook.got()
+
+    assert texts(delivery.json()) == ["hi", TOKENS]
+
+
+async def test_a_run_that_asks(service: Client, hook: Receiver) -> None:
+    await run(service, f"/threads/{await thread(service)}/runs", asking("approve this", hook))
+
+    [delivery] = await hook.got()
+    told = delivery.json()
+
+    assert told["status"] == "success"
+    assert told["values"]["__interrupt__"][0]["value"] == {"question": "ok?", "for": "approve this"}
+
+
+@pytest.mark.parametrize("action", ["interrupt", "rollback"])
+async def test_a_run_that_is_stopped(service: Client, hook: Receiver, action: str) -> None:
+    thread_id = await thread(service)
+    begun = await run(service, f"/threads/{thread_id}/runs", asking("forever", hook))
+    path = f"/threads/{thread_id}/runs/{begun['run_id']}/cancel"
+    await service.http.post(path, params={"wait": "true", "action": action})
+
+    [delivery] = await hook.got()
+    told = delivery.json()
+
+    assert told["run_id"] == begun["run_id"]
+    assert told["status"] == "interrupted"
+    assert "error" not in told
+
+
+async def test_a_stream_ends_while_the_receiver_hangs(start: Start) -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()  # until the service hangs up
+        writer.close()
+
+    asked = asyncio.Event()
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        body = {"assistant_id": "bench", "input": {"messages": [{"role": "user", "content": "1"}]}, "webhook": url}
+        async with start(config=PROJECT, webhook_hosts=["127.0.0.1"]) as client:
+            answer = await client.http.post("/runs/stream", json=body)
+            assert answer.text.count("event: values") == 2
+            async with asyncio.timeout(20):
+                await asked.wait()
+
+
+async def test_it_is_tried_again(start: Start) -> None:
+    async with receiver(503, 200) as hook, start(config=PROJECT, webhook_hosts=["127.0.0.1"]) as client:
+        await run(client, "/runs", asking("hi", hook))
+        first, second = await hook.got(2)
+
+    assert first.body == second.body
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+
+
+@pytest.mark.parametrize("status", [302, 307, 400, 410])
+async def test_a_refusal_is_final_and_a_redirect_leads_nowhere(start: Start, status: int) -> None:
+    async with receiver(status) as hook:
+        async with start(config=PROJECT, webhook_hosts=["127.0.0.1"]) as client:
+            await run(client, "/runs", asking("hi", hook))
+            await hook.got()
+        # The service has stopped, and with it all that it might still have tried.
+        assert [delivery.path for delivery in hook.deliveries] == ["/hook"]
+
+
+BLOCKED = {
+    "/hook": "not an absolute URL",
+    "nonsense": "not an absolute URL",
+    "//example.com/": "not an absolute URL",
+    "": "not an absolute URL",
+    "http://[/": "DNS resolution failed",
+    "http:///x": "no host",
+    "ftp://example.com/": "scheme 'ftp' not allowed",
+    "file:///etc/passwd": "scheme 'file' not allowed",
+    "http://me:secret@example.com/": "credentials in the URL",
+    "http://localhost:1/": "localhost address",
+    "http://LOCALHOST./": "localhost address",
+    "http://a.localhost/": "localhost address",
+    "http://nothing.invalid/": "DNS resolution failed",
+    "http://127.0.0.1:1/": "loopback IP range",
+    "http://127.1/": "loopback IP range",
+    "http://2130706433/": "loopback IP range",
+    "http://0x7f000001/": "loopback IP range",
+    "http://[::1]/": "loopback IP range",
+    "http://[::ffff:127.0.0.1]/": "loopback IP range",
+    "http://0.0.0.0/": "blocked IP range",
+    "http://10.0.0.1/": "blocked IP range",
+    "https://192.168.0.1/": "blocked IP range",
+    "http://169.254.169.254/latest/meta-data": "blocked IP range",
+    "http://[fd00:ec2::254]/": "blocked IP range",
+    "http://[fe80::1]/": "blocked IP range",
+    "http://224.0.0.1/": "blocked IP range",
+}
+
+
+async def test_what_is_refused(start: Start) -> None:
+    async with start(config=PROJECT) as client:
+        thread_id = await thread(client)
+        for url, reason in BLOCKED.items():
+            for path in (f"/threads/{thread_id}/runs", "/runs/wait"):
+                body = {"assistant_id": "agent", "input": {"messages": []}, "webhook": url}
+                answer = await client.http.post(path, json=body)
+                assert (url, answer.status_code, answer.json()) == (
+                    url,
+                    422,
+                    {"detail": f"Webhook host blocked: {reason}"},
+                )
+        assert await client.json(f"/threads/{thread_id}/runs") == []
