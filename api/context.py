@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
+from starlette.types import ASGIApp
 
 from threadline.domain.ports import Turns
 from threadline.domain.records import Caller
@@ -15,12 +16,24 @@ from threadline.services.auth import Keys
 from threadline.services.checkpoints import Checkpoints
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
+from threadline.services.permission import Permission
 from threadline.services.replay import Replay
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
 from threadline.services.snapshots import Snapshots
 from threadline.services.states import States
+from threadline.services.store import Stores
 from threadline.services.threads import Threads
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """What the project served changes about the HTTP side: `app` answers every path that is not ours, `cors` holds
+    the parameters of CORSMiddleware, `disabled` names resources of the LangGraph Server API."""
+
+    app: ASGIApp | None = None
+    cors: Mapping[str, Any] | None = None
+    disabled: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,9 @@ class Context:
     states: States
     replay: Replay
     turns: Turns
+    stores: Stores
+    permission: Permission
+    surface: Surface
     keys: Keys
     rate_limit: RateLimit | None
     metrics: Metrics

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Collection
+from typing import Any
+
+from langgraph_sdk.auth.exceptions import HTTPException as Refusal
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import of_error, problem
+from api.problems import of_error, problem, refusal
 from threadline.domain.errors import ThreadlineError
 from threadline.services.auth import LOCAL, Keys, is_loopback
 from threadline.services.limits import RateLimit
+from threadline.services.permission import Permission
 
 OPEN = ("/ok", "/ready", "/", "/favicon.ico")
 """Paths that need no key and count against no limit; so do those under `/static/`."""
 
 
 class Gate:
-    """Sets `request.state.caller`. `metrics_public` opens /metrics too.
+    """Sets `request.state.caller`: by API key, or by the project's own authentication. `metrics_public` opens
+    /metrics too.
 
     Unless `any_host`, a request must name this machine as its host: a web page whose name was made to point here by
     its owner (DNS rebinding) is turned away.
@@ -27,6 +35,7 @@ class Gate:
         app: ASGIApp,
         *,
         keys: Keys,
+        permission: Permission,
         rate_limit: RateLimit | None,
         max_body_bytes: int,
         metrics_public: bool,
@@ -34,6 +43,7 @@ class Gate:
     ) -> None:
         self._app = app
         self._keys = keys
+        self._permission = permission
         self._rate_limit = rate_limit
         self._max_body_bytes = max_body_bytes
         self._any_host = any_host
@@ -45,8 +55,7 @@ class Gate:
             return
         headers = Headers(scope=scope)
         if int(headers.get("content-length") or 0) > self._max_body_bytes:
-            refusal = problem(413, self._too_large(), kind="invalid")
-            await refusal(scope, receive, send)
+            await problem(413, self._too_large(), kind="invalid")(scope, receive, send)
             return
         if not self._any_host and not is_loopback(_host(headers)):
             words = "Without API keys the service answers only to localhost, 127.0.0.1 and [::1]."
@@ -57,14 +66,24 @@ class Gate:
         allowance: dict[str, str] = {}
         path: str = scope["path"]
         guarded = not (path in self._open or path.startswith("/static/") or scope["method"] == "OPTIONS")
+        receive = self._measured(receive)
         try:
-            key = _shown(headers)
-            if guarded or key:
-                state["caller"] = self._keys.caller(key)
+            if self._permission.authenticates:
+                if guarded:
+                    request = Replayed(scope, receive)
+                    receive = request.replay
+                    state["caller"] = await self._permission.caller(await request.given(self._permission.wants))
+            else:
+                key = _shown(headers)
+                if guarded or key:
+                    state["caller"] = self._keys.caller(key)
         except ThreadlineError as error:
             if guarded:
                 await of_error(error)(scope, receive, send)
                 return
+        except (HTTPException, Refusal) as error:
+            await refusal(error)(scope, receive, send)
+            return
         if guarded and self._rate_limit is not None:
             taken = await self._rate_limit.take(state["caller"])
             allowance = taken.headers()
@@ -73,14 +92,15 @@ class Gate:
                 words = f"Too many requests: {taken.limit} in {taken.window} seconds are allowed."
                 await problem(429, words, kind="limited", headers=told)(scope, receive, send)
                 return
-        state["known"] = not self._keys.required or state["caller"] is not LOCAL
+        closed = self._keys.required or self._permission.authenticates
+        state["known"] = not closed or state["caller"] is not LOCAL
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(allowance)
             await send(message)
 
-        await self._app(scope, self._measured(receive), answer)
+        await self._app(scope, receive, answer)
 
     def _measured(self, receive: Receive) -> Receive:
         """`receive` for bodies that do not say how long they are."""
@@ -98,6 +118,53 @@ class Gate:
 
     def _too_large(self) -> str:
         return f"The body is larger than {self._max_body_bytes} bytes."
+
+
+class Replayed:
+    """A request that may be read before the application reads it: `replay` gives it everything once more."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._read: list[Message] = []
+        self._again = 0
+
+    async def given(self, wants: Collection[str]) -> dict[str, Any]:
+        """What a project's authenticate handler may ask for, by name. Only what it wants is made."""
+        request = Request(self._scope, self._recorded)
+        made: dict[str, Callable[[], Any]] = {
+            "request": lambda: request,
+            "scope": lambda: self._scope,
+            "path": lambda: request.url.path,
+            "method": lambda: request.method,
+            "path_params": lambda: request.path_params,
+            "query_params": lambda: request.query_params,
+            "headers": lambda: dict(self._scope["headers"]),
+            "authorization": lambda: request.headers.get("authorization"),
+        }
+        given = {name: make() for name, make in made.items() if name in wants}
+        if "body" in wants:
+            given["body"] = await _parsed(request)
+        return given
+
+    async def _recorded(self) -> Message:
+        message = await self._receive()
+        self._read.append(message)
+        return message
+
+    async def replay(self) -> Message:
+        if self._again < len(self._read):
+            self._again += 1
+            return self._read[self._again - 1]
+        return await self._receive()
+
+
+async def _parsed(request: Request) -> Any:
+    """The JSON of a body; None where there is none."""
+    try:
+        return json.loads(await request.body() or b"null")
+    except (ValueError, RecursionError):
+        return None
 
 
 def _host(headers: Headers) -> str:

@@ -9,11 +9,13 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from langgraph_sdk.auth.exceptions import HTTPException as Refusal
 from starlette.exceptions import HTTPException
 
 from threadline.domain.errors import (
     Conflict,
     Denied,
+    Forbidden,
     Invalid,
     Limited,
     Missing,
@@ -29,6 +31,7 @@ STATUS: dict[type[ThreadlineError], HTTPStatus] = {
     Rejected: HTTPStatus.BAD_REQUEST,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     Denied: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     Missing: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     Limited: HTTPStatus.TOO_MANY_REQUESTS,
@@ -69,12 +72,21 @@ def of_run(error: dict[str, Any]) -> JSONResponse:
     return problem(status, error["message"], kind=error["kind"])
 
 
+def refusal(error: Refusal | HTTPException) -> JSONResponse:
+    """What a project's own auth handler answers with."""
+    return JSONResponse({"detail": error.detail}, error.status_code, headers=dict(error.headers or {}))
+
+
 def install(app: FastAPI) -> None:
     """Make every error of `app` a problem."""
 
     @app.exception_handler(ThreadlineError)
     async def _known(request: Request, error: ThreadlineError) -> JSONResponse:
         return of_error(error)
+
+    @app.exception_handler(Refusal)
+    async def _refused(request: Request, error: Refusal) -> JSONResponse:
+        return refusal(error)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:

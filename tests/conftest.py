@@ -12,7 +12,7 @@ import pytest
 
 from tests.service import Client, running
 from tests.stubs.model_server import ModelStub
-from threadline.app.graphs import SHARED_NAMES
+from threadline.app.project import SHARED_NAMES
 
 Start = Callable[..., AbstractAsyncContextManager[Client]]
 

@@ -10,9 +10,10 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from langgraph_sdk.auth.exceptions import HTTPException as Refusal
 from starlette.exceptions import HTTPException
 
-from api.problems import reason, status_of
+from api.problems import reason, refusal, status_of
 from threadline.domain.errors import ThreadlineError
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -38,6 +39,8 @@ class ServerRoute(APIRoute):
                 return await handle(ServerRequest(request.scope, request.receive))
             except ThreadlineError as error:
                 return detail(status_of(error), error.message)
+            except Refusal as error:
+                return refusal(error)
             except RequestValidationError as error:
                 return detail(422, "; ".join(_reason(item) for item in error.errors()))
             except HTTPException as error:

@@ -697,6 +697,20 @@ async def test_the_doctor_asks_the_model_server(
     assert findings["model"].text == f"openai at {service.url.removeprefix('http://')}: tiny"
 
 
+async def test_the_doctor_names_broken_graphs_and_the_projects_own_auth(tmp_path: Path, graph: Path) -> None:
+    file = json.loads(graph.read_text())
+    file |= {"auth": {"path": "./auth.py:auth"}, "graphs": {**file["graphs"], "other": "./other.py:graph"}}
+    graph.write_text(json.dumps(file))
+    (graph.parent / "auth.py").write_text("from langgraph_sdk import Auth\nauth = Auth()\n")
+    (graph.parent / "other.py").write_text("1 / 0\n")
+    findings = {f.subject: f for f in await examine(Settings(host="0.0.0.0", port=0, config=graph, data_dir=tmp_path))}
+
+    assert findings["callers"].text == f"the auth of {graph} says who may ask"
+    assert findings["graphs"].verdict == "broken"
+    assert "ZeroDivisionError" in findings["graphs"].text
+    assert "(other.py:1)" in findings["graphs"].text
+
+
 async def test_the_doctor_warns_of_an_open_door(tmp_path: Path, graph: Path) -> None:
     open_door = Settings(host="0.0.0.0", port=0, config=graph, data_dir=tmp_path)
     findings = {finding.subject: finding for finding in await examine(open_door)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -21,13 +22,14 @@ from langchain_core.messages import HumanMessage
 from starlette.routing import compile_path
 
 from api import chat, ops, runs, sessions
-from api.server import assistants, threads
+from api.server import assistants, store, threads
 from tests.conftest import Start
 from threadline.app.cli import app
 from threadline.app.settings import Settings
 from tools.toolbox import Toolbox
 
 ROOT = Path(__file__).parents[2]
+SERVER = ROOT / "docs/server.md"
 GUIDES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
@@ -37,7 +39,7 @@ def routes(*routers: APIRouter) -> list[tuple[str, str]]:
 
 
 ROUTES = routes(chat.router, sessions.router, runs.router, ops.router)
-SERVER_ROUTES = routes(assistants.router, threads.router)
+SERVER_ROUTES = routes(assistants.router, threads.router, store.router)
 
 
 def named(path: Path) -> str:
@@ -115,7 +117,7 @@ def _settings() -> set[str]:
 
 def test_every_curl_asks_for_a_route_there_is() -> None:
     lines = [(guide, line) for guide, line in command_lines() if line.startswith("curl ")]
-    known = [(method, compile_path(path)[0]) for method, path in ROUTES]
+    known = [(method, compile_path(path)[0]) for method, path in ROUTES + SERVER_ROUTES]
 
     assert len(lines) > 3
     for guide, line in lines:
@@ -140,13 +142,32 @@ def test_the_guide_has_no_other_route() -> None:
 
 @pytest.mark.parametrize(("method", "path"), SERVER_ROUTES, ids=lambda part: str(part))
 def test_every_route_of_the_server_api_is_in_its_guide(method: str, path: str) -> None:
-    assert f"| `{method} {path}` |" in (ROOT / "docs/server.md").read_text("utf-8")
+    assert f"| `{method} {path}` |" in SERVER.read_text("utf-8")
 
 
 def test_the_server_guide_has_no_other_route() -> None:
-    rows = re.findall(r"^\| `([A-Z]+) (/\S*)` \|", (ROOT / "docs/server.md").read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z]+) (/\S*)` \|", SERVER.read_text("utf-8"), re.MULTILINE)
 
     assert set(rows) == set(SERVER_ROUTES)
+
+
+async def test_the_example_of_auth_works(start: Start, tmp_path: Path) -> None:
+    [auth] = [block for block in blocks(SERVER, "python") if block.startswith("# auth.py\n")]
+    files = {"assistant.py": example("assistant.py"), "auth.py": auth}
+    config = {"graphs": {"agent": "./assistant.py:graph"}, "auth": {"path": "./auth.py:auth"}}
+    for name, content in {**files, "langgraph.json": json.dumps(config)}.items():
+        (tmp_path / name).write_text(content, "utf-8")
+
+    async with start(config=tmp_path / "langgraph.json") as service:
+        item = {"namespace": ["m"], "key": "k", "value": {}}
+        refused = await service.http.put("/store/items", json=item)
+        known = {"authorization": "Bearer of-ada"}
+        kept = await service.http.put("/store/items", json=item, headers=known)
+        found = await service.http.post("/store/items/search", json={}, headers=known)
+
+    assert (refused.status_code, refused.json()) == (401, {"detail": "Who are you?"})
+    assert kept.status_code == 204
+    assert [item["namespace"] for item in found.json()["items"]] == [["ada", "m"]]
 
 
 async def test_every_event_seen_is_in_the_guide_with_its_fields(start: Start) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import sys
@@ -18,11 +19,11 @@ import httpx
 from threadline import __main__ as bootstrap
 from threadline import __version__
 from threadline.app.client import service_url
-from threadline.app.graphs import load_project
+from threadline.app.project import load_project, read_project
 from threadline.app.server import listen
 from threadline.app.settings import Settings
 from threadline.app.wiring import agent_kit
-from threadline.domain.errors import Conflict, ThreadlineError, Unavailable
+from threadline.domain.errors import Conflict, Invalid, ThreadlineError, Unavailable
 from threadline.services.auth import is_loopback
 from threadline.storage.datadir import DataDirInUse, open_data_dir
 from threadline.storage.embedded import available, check_redis, embedded_redis
@@ -146,6 +147,9 @@ async def _search(settings: Settings) -> tuple[Verdict, str]:
 
 
 async def _callers(settings: Settings) -> tuple[Verdict, str]:
+    with contextlib.suppress(Invalid):  # what is wrong with the file is said of the graphs
+        if read_project(settings.config).auth is not None:
+            return "ok", f"the auth of {settings.config} says who may ask"
     if settings.api_keys:
         return "ok", f"{len(settings.api_keys)} key(s) set"
     if is_loopback(settings.host):
@@ -178,6 +182,8 @@ async def _answers(url: str) -> bool:
 async def _graphs(settings: Settings) -> tuple[Verdict, str]:
     project = await asyncio.to_thread(load_project, settings.config)
     project.types(settings.allowed_types)
+    if project.broken:
+        return "broken", "\n".join(one.reason for one in project.broken.values())
     return "ok", f"{settings.config}: {', '.join(project.graphs)}"
 
 

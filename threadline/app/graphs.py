@@ -1,75 +1,31 @@
-"""Reads langgraph.json and loads the graphs it names: somebody's project, ours among them."""
+"""Opens what a project exports as a graph, in any form LangGraph knows, with the service's checkpointer and store."""
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import orjson
+import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
+from langgraph_sdk import runtime
 
-from threadline.domain.errors import Invalid
+from threadline.app.project import Broken, Project, place_of
+from threadline.domain.errors import Invalid, ThreadlineError, Unavailable
 from threadline.services.assistants import UNNAMED_GRAPH
-from threadline.services.graphs import Graph, OpenGraph
-from threadline.storage.allowlist import Listed, Name, names_in, names_of
+from threadline.services.graphs import LOOK, Graph, OpenGraph, Opening
+from threadline.services.store import Scoped
+from threadline.storage.allowlist import Name, names_in
 
-DEFAULT = "agent"
-SHARED_NAMES = ("api", "graph", "tools")
-"""Our top-level packages whose names a project is likely to use as well."""
+log = structlog.get_logger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A langgraph.json: its folder, each graph's exported object, and what it says of each that it describes."""
-
-    root: Path
-    graphs: dict[str, Any]
-    descriptions: dict[str, str]
-
-    def types(self, names: Iterable[str]) -> list[Listed]:
-        """The types that a setting names as "module:Type". Raises Invalid for one there is not.
-
-        A graph's own file is loaded under another name, which its types then go by.
-        """
-        files = [(module, sys.modules[module].__file__) for module in map(_module_name, self.graphs)]
-        loaded = {_dotted(Path(file), self.root): module for module, file in files if file is not None}
-        return [_checked(name, loaded) for name in names]
-
-    @property
-    def default(self) -> str:
-        """The graph that /chat runs: `agent`, or else the first one named."""
-        return DEFAULT if DEFAULT in self.graphs else next(iter(self.graphs))
-
-
-def load_project(config: Path) -> Project:
-    """Import every graph of a langgraph.json. Raises Invalid, saying what is wrong and where."""
-    try:
-        content = orjson.loads(config.read_bytes())
-    except OSError as error:
-        raise Invalid(f"{config} cannot be read: {error.strerror}.") from error
-    except orjson.JSONDecodeError as error:
-        raise Invalid(f"{config} is not valid JSON: {error}.") from error
-    named = content.get("graphs") if isinstance(content, dict) else None
-    if not isinstance(named, dict) or not named:
-        raise Invalid(f'{config} names no graphs: it needs "graphs": {{"name": "./file.py:object"}}.')
-    root = config.resolve().parent
-    _make_way(root)
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    graphs = {graph_id: _load(graph_id, entry, root) for graph_id, entry in named.items()}
-    return Project(root, graphs, {graph_id: text for graph_id, entry in named.items() if (text := _description(entry))})
+KEPT = 64
+"""Callers for whom a graph stays bound to their store."""
 
 
 def name_of(graph_id: str, exported: Any) -> str:
@@ -77,68 +33,77 @@ def name_of(graph_id: str, exported: Any) -> str:
     return exported.name if isinstance(exported, Pregel) and exported.name != UNNAMED_GRAPH else graph_id
 
 
-def _description(entry: Any) -> str | None:
-    text = entry.get("description") if isinstance(entry, dict) else None
-    return text if isinstance(text, str) else None
+async def open_graphs(project: Project, saver: BaseCheckpointSaver[Any], store: Scoped) -> dict[str, OpenGraph]:
+    """How to open each graph of the project, those included that are broken: opening one says so.
+
+    Each is opened once, so that what would fail the first message is found now. Raises Invalid if none can be.
+    """
+    opened: dict[str, OpenGraph] = {}
+    failures = []
+    for graph_id, exported in project.graphs.items():
+        try:
+            opened[graph_id] = opener(graph_id, exported, saver, store)
+            async with opened[graph_id]({}):
+                pass
+        except Exception as error:
+            failures.append(error)
+            place = place_of(error, project.root)
+            reason = error.message if isinstance(error, ThreadlineError) else f"{type(error).__name__}: {error}"
+            log.error("graph_not_opened", graph_id=graph_id, reason=reason, place=place)
+            where = f" ({place})" if place else ""
+            told = f"{place or 'opening it'}: {type(error).__name__}"
+            project.broken[graph_id] = Broken(f"Graph {graph_id}: opening it failed: {reason}{where}", told)
+    if len(failures) == len(project.graphs):
+        ours = next((error for error in failures if isinstance(error, ThreadlineError)), None)
+        raise ours or Invalid("\n".join(one.reason for one in project.broken.values())) from failures[0]
+    return {
+        **{graph_id: _broken(graph_id) for graph_id in project.file.graphs if graph_id not in opened},
+        **opened,
+    }
 
 
-class _ProjectFirst(MetaPathFinder):
-    """Finds a project's `api`, `graph` and `tools` before ours, also as folders without an `__init__.py`, which the
-    usual search would pass over for any package of that name."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = str(root)
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        return PathFinder.find_spec(fullname, [self._root]) if fullname in SHARED_NAMES else None
-
-
-def _make_way(root: Path) -> None:
-    """Let the project have its own modules of our names. Ours stay bound wherever they are imported by now."""
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _ProjectFirst)]
-    sys.meta_path.insert(0, _ProjectFirst(root))
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in SHARED_NAMES and not _lies_in(module, root):
-            del sys.modules[name]
-
-
-def _lies_in(module: ModuleType, root: Path) -> bool:
-    places = [module.__file__] if getattr(module, "__file__", None) else getattr(module, "__path__", [])
-    return any(Path(str(place)).is_relative_to(root) for place in places)
-
-
-def _dotted(file: Path, root: Path) -> str:
-    """What a file would be imported as by others of its project."""
-    return ".".join(file.relative_to(root).with_suffix("").parts) if file.is_relative_to(root) else ""
-
-
-def _checked(name: str, loaded: Mapping[str, str]) -> Listed:
-    module, colon, kind = name.partition(":")
-    listed = f"{loaded.get(module, module)}{colon}{kind}"
-    try:
-        names_of([listed])
-    except Invalid as error:
-        raise Invalid(f"THREADLINE_ALLOWED_TYPES: {name} is no type that can be found. Write module:Type.") from error
-    return listed
-
-
-def opener(exported: Any, saver: BaseCheckpointSaver[Any]) -> OpenGraph:
-    """How to open an exported graph, or a factory of one in any form LangGraph knows, with our saver.
+def opener(graph_id: str, exported: Any, saver: BaseCheckpointSaver[Any], store: Scoped) -> OpenGraph:
+    """How to open an exported graph, or a factory of one. `store` is for whoever does not bring a caller's.
 
     The saver reads back the types of the graph's state, as LangGraph itself would have it in its strict mode.
+    Raises Invalid if a factory asks for more than a config and a runtime.
     """
-    bound: tuple[Graph, Graph] | None = None
+    arguments = _arguments(graph_id, exported)
+    bound: OrderedDict[str, Graph] = OrderedDict()
+    unbound: Graph | None = None
+    typed = saver
+    warned = False
+
+    def bind(graph: Graph, of_caller: Scoped) -> Graph:
+        nonlocal unbound, typed, warned
+        if isinstance(graph.checkpointer, BaseCheckpointSaver) and not warned:
+            warned = True
+            log.warning("graph_checkpointer_replaced", graph_id=graph_id)
+        if unbound is not graph:  # a factory may make a new one every time
+            unbound, typed = graph, saver.with_allowlist(types_of(graph))
+            bound.clear()
+        if of_caller.scope not in bound:
+            own_store = graph.store is not None
+            update = {"checkpointer": typed} if own_store else {"checkpointer": typed, "store": of_caller}
+            bound[of_caller.scope] = graph.copy(update=update)
+            if len(bound) > KEPT:
+                bound.popitem(last=False)
+        bound.move_to_end(of_caller.scope)
+        return bound[of_caller.scope]
+
+    compiled: Graph | None = exported.compile() if isinstance(exported, StateGraph) else None
 
     @asynccontextmanager
-    async def open_graph(config: RunnableConfig) -> AsyncIterator[Graph]:
-        nonlocal bound
-        async with _made(exported, config) as made:
+    async def open_graph(config: RunnableConfig, opening: Opening = LOOK) -> AsyncIterator[Graph]:
+        of_caller = opening.store or store
+        if compiled is not None or isinstance(exported, Pregel):
+            yield bind(compiled or exported, of_caller)
+            return
+        async with _made(exported, arguments(config, opening, of_caller)) as made:
             graph = made.compile() if isinstance(made, StateGraph) else made
-            if bound is None or bound[0] is not graph:
-                bound = (graph, graph.copy(update={"checkpointer": saver.with_allowlist(types_of(graph))}))
-            yield bound[1]
+            if not isinstance(graph, Pregel):
+                raise Invalid(f"Graph {graph_id}: its function makes no graph but this: {type(made).__name__}.")
+            yield bind(graph, of_caller)
 
     return open_graph
 
@@ -163,44 +128,19 @@ def _annotations(graph: Graph) -> Iterator[Any]:
         yield from (getattr(channel, "ValueType", None), getattr(channel, "UpdateType", None))
 
 
-def _load(graph_id: str, entry: Any, root: Path) -> Any:
-    spelled = entry.get("path") if isinstance(entry, dict) else entry
-    path, _, name = spelled.rpartition(":") if isinstance(spelled, str) else ("", "", "")
-    if not path or not name:
-        raise Invalid(f'Graph {graph_id}: write it as "./file.py:object", not {spelled!r}.')
-    file = root / path
-    if not file.is_file():
-        raise Invalid(f"Graph {graph_id}: there is no file {file}.")
-    module_name = _module_name(graph_id)
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    if spec is None or spec.loader is None:
-        raise Invalid(f"Graph {graph_id}: {file} is no Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise Invalid(f"Graph {graph_id}: importing {file} failed: {type(error).__name__}: {error}") from error
-    if not hasattr(module, name):
-        raise Invalid(f"Graph {graph_id}: {file} has no {name}.")
-    exported = getattr(module, name)
-    if not isinstance(exported, StateGraph | Pregel) and not callable(exported):
-        raise Invalid(f"Graph {graph_id}: {name} in {file} is neither a graph nor a function that makes one.")
-    return exported
+def _broken(graph_id: str) -> OpenGraph:
+    @asynccontextmanager
+    async def open_graph(config: RunnableConfig, opening: Opening = LOOK) -> AsyncIterator[Graph]:
+        raise Unavailable(f"The graph {graph_id} could not be loaded. The service's log says why.")
+        yield
 
-
-def _module_name(graph_id: str) -> str:
-    return f"threadline_project_{graph_id}"
+    return open_graph
 
 
 @asynccontextmanager
-async def _made(exported: Any, config: RunnableConfig) -> AsyncIterator[Any]:
-    """What an exported object comes to. A factory may take the config, be async, or give a context manager."""
-    if isinstance(exported, StateGraph | Pregel):
-        yield exported
-        return
-    takes_config = bool(inspect.signature(exported).parameters)
-    made = exported(config) if takes_config else exported()
+async def _made(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> AsyncIterator[Any]:
+    """What a factory comes to. It may be async, or give a context manager."""
+    made = factory(**arguments)
     if inspect.isawaitable(made):
         made = await made
     if isinstance(made, AbstractAsyncContextManager):
@@ -211,3 +151,47 @@ async def _made(exported: Any, config: RunnableConfig) -> AsyncIterator[Any]:
             yield graph
     else:
         yield made
+
+
+Arguments = Callable[[RunnableConfig, Opening, Scoped], Mapping[str, Any]]
+
+
+def _arguments(graph_id: str, exported: Any) -> Arguments:
+    """What to call a factory with: the config, the runtime, both or nothing, by annotation or else by name."""
+    if isinstance(exported, StateGraph | Pregel):
+        return lambda config, opening, store: {}
+    try:
+        named = inspect.signature(exported, eval_str=True).parameters.values()
+    except Exception:  # an annotation that only a type checker can resolve
+        named = inspect.signature(exported).parameters.values()
+    asked = [one for one in named if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    of_runtime = next((one.name for one in asked if _is_runtime(one)), None)
+    others = [one for one in asked if one.name != of_runtime]
+    of_config = next((one.name for one in others if one.name == "config" or one.default is one.empty), None)
+    unknown = [one.name for one in others if one.default is one.empty and one.name != of_config]
+    if unknown:
+        raise Invalid(f"Graph {graph_id}: its function may ask for config and runtime, not for {', '.join(unknown)}.")
+
+    def arguments(config: RunnableConfig, opening: Opening, store: Scoped) -> Mapping[str, Any]:
+        given: dict[str, Any] = {of_config: config} if of_config else {}
+        if of_runtime:
+            given[of_runtime] = _runtime(opening, store)
+        return given
+
+    return arguments
+
+
+def _is_runtime(parameter: inspect.Parameter) -> bool:
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        return parameter.name == "runtime"
+    if isinstance(annotation, str):
+        return annotation.rpartition(".")[2].startswith("ServerRuntime")
+    return runtime.ServerRuntime in (annotation, getattr(annotation, "__origin__", None))
+
+
+def _runtime(opening: Opening, store: Scoped) -> Any:
+    given: dict[str, Any] = {"access_context": opening.access, "user": opening.user, "store": store}
+    if opening.access == "threads.create_run":
+        return runtime._ExecutionRuntime(**given, context=opening.context)
+    return runtime._ReadRuntime(**given)

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,19 +16,25 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 from api import chat, ops, page, problems, runs, sessions
-from api.context import Context
+from api.context import Context, Surface
 from api.gate import Gate
-from api.server import assistants, protocol, threads
+from api.server import assistants, protocol, store, threads
 from api.server import runs as server_runs
 from threadline import __version__
 from threadline.app.logs import configure
+from threadline.app.project import read_project
 from threadline.app.settings import Settings
 from threadline.app.wiring import open_services
 from threadline.domain.errors import Conflict, Denied
 from threadline.services.auth import is_loopback
 
-SERVER = (assistants, threads, server_runs, protocol)
-"""The LangGraph Server API."""
+SERVER = {
+    "assistants": (assistants,),
+    "threads": (threads,),
+    "runs": (server_runs, protocol),
+    "store": (store,),
+}
+"""The LangGraph Server API by resource: a project may have some of them left out."""
 EXPOSED = (
     "Location",
     "Content-Location",
@@ -46,37 +53,48 @@ def create_app(context: Context, settings: Settings) -> FastAPI:
     """The application over services that are already open."""
     app = FastAPIOffline(title="Threadline", version=__version__, redoc_url=None)
     app.state.context = context
-    for module in (chat, sessions, runs, *SERVER, ops):
+    served = [module for name, modules in SERVER.items() if name not in context.surface.disabled for module in modules]
+    for module in (chat, sessions, runs, *served, ops):
         app.include_router(module.router)
+    if context.surface.app is not None:
+        app.router.default = context.surface.app
     page.install(app)
     problems.install(app)
     app.add_middleware(
         Gate,
         keys=context.keys,
+        permission=context.permission,
         rate_limit=context.rate_limit,
         max_body_bytes=settings.max_body_bytes,
         metrics_public=settings.metrics_public,
-        any_host=bool(settings.api_keys) or settings.insecure,
+        any_host=context.keys.required or context.permission.authenticates or settings.insecure,
     )
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["*"],
-            allow_headers=["*"],
-            # A page of the internet asks first whether it may reach into a private network.
-            allow_private_network=True,
-            expose_headers=EXPOSED,
-        )
+    if settings.cors_origins or context.surface.cors:
+        app.add_middleware(CORSMiddleware, **_cors(settings, context.surface))
     return app
+
+
+def _cors(settings: Settings, surface: Surface) -> dict[str, Any]:
+    """What the settings and the project allow to pages of other origins, together."""
+    project = dict(surface.cors or {"allow_methods": ["*"], "allow_headers": ["*"]})
+    return {
+        **project,
+        # A page of the internet asks first whether it may reach into a private network.
+        "allow_private_network": True,
+        "allow_origins": [*settings.cors_origins, *project.get("allow_origins", [])],
+        "expose_headers": [*EXPOSED, *project.get("expose_headers", [])],
+    }
 
 
 async def run(settings: Settings) -> None:
     """Serve until told to stop. Raises ThreadlineError with words for who starts the service."""
-    _check_exposure(settings)
+    if _exposed(settings) and read_project(settings.config).auth is None:
+        raise _without_keys(settings)
     listener = listen(settings.host, settings.port)
     with listener:
         async with open_services(settings) as context:
+            if _exposed(settings) and not context.permission.authenticates:
+                raise _without_keys(settings)
             server = Server(create_app(context, settings))
             _spare_the_collector()
             print(f"Threadline is ready: http://{_shown_address(listener)}", flush=True)
@@ -145,10 +163,13 @@ def _shown_address(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _check_exposure(settings: Settings) -> None:
-    if settings.api_keys or settings.insecure or is_loopback(settings.host):
-        return
-    raise Denied(
+def _exposed(settings: Settings) -> bool:
+    """Whether strangers reach the service without a key, and nobody said that they may."""
+    return not (settings.api_keys or settings.insecure or is_loopback(settings.host))
+
+
+def _without_keys(settings: Settings) -> Denied:
+    return Denied(
         f"Without THREADLINE_API_KEYS anybody who reaches {settings.host} could use this service. "
         "Set keys, or say --insecure if that is what you want."
     )

@@ -16,27 +16,30 @@ import structlog
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from redis.asyncio import Redis
 
-from api.context import Context
+from api.context import Context, Surface
 from threadline import __version__
-from threadline.app.graphs import Project, load_project, name_of, opener
+from threadline.app.graphs import name_of, open_graphs
+from threadline.app.memory import open_stores
+from threadline.app.project import Project, load_object, load_project
 from threadline.app.settings import Settings
 from threadline.domain import ports
-from threadline.domain.errors import Unavailable
+from threadline.domain.errors import Invalid, Unavailable
 from threadline.domain.records import system_assistant_id
 from threadline.services.assistants import Assistants, SystemAssistant
-from threadline.services.auth import Keys
+from threadline.services.auth import LOCAL, Keys
 from threadline.services.checkpoints import Checkpoints
 from threadline.services.expiry import Expiry
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
 from threadline.services.models import ModelConfig, Models, open_models
+from threadline.services.permission import Permission
 from threadline.services.replay import Replay
 from threadline.services.runner import Runner
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
 from threadline.services.snapshots import Snapshots
 from threadline.services.states import States
-from threadline.services.threads import Threads
+from threadline.services.threads import Threads, Ttl
 from threadline.storage.assistants import SqlAssistants
 from threadline.storage.breaker import Breaker
 from threadline.storage.checkpoints import open_saver
@@ -132,7 +135,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         event_log = TieredEventLog(live=live_log, archive=SqlArchive(database))
         await stack.enter_async_context(event_log.copying())
         sessions = Sessions(live=live_sessions, threads=thread_records, turns=turns)
-        graphs = {graph_id: opener(exported, saver) for graph_id, exported in project.graphs.items()}
+        permission = Permission(project.auth)
+        if permission.authenticates and settings.api_keys:
+            log.warning("api_keys_not_used", hint="The project's own auth says who asks.")
+        surface = await _surface(project, stack)
+        stores = await stack.enter_async_context(
+            open_stores(project, settings, path=folder / "store.db", permission=permission)
+        )
+        graphs = await open_graphs(project, saver, stores.of(LOCAL))
         checkpoints = Checkpoints(graphs=graphs, graph_id=project.default, saver=saver)
         runner = Runner(
             graphs=graphs,
@@ -146,7 +156,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             threads=thread_records,
         )
         await stack.enter_async_context(runner.open())
-        threads = Threads(thread_records)
+        threads = Threads(thread_records, ttl=_thread_ttl(project))
         states = States(
             graphs=graphs,
             graph_id=project.default,
@@ -166,11 +176,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             assistant_id=system_assistant_id,
             busy=settings.busy_session,
         )
-        assistants = Assistants(SqlAssistants(database), graphs, threads=thread_records, shared=bool(settings.api_keys))
+        assistants = Assistants(
+            SqlAssistants(database),
+            graphs,
+            threads=thread_records,
+            shared=bool(settings.api_keys) or permission.authenticates,
+        )
         await assistants.ensure(_system_assistants(project))
-        # Opening the graph now finds at the start what would otherwise fail the first message.
-        async with graphs[project.default]({}):
-            pass
         recovered = await service.recover()
         if recovered:
             log.info("runs_taken_up", runs=recovered)
@@ -193,11 +205,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             states=states,
             replay=Replay(checkpoints=checkpoints, log=event_log),
             turns=turns,
-            keys=Keys(settings.api_keys),
+            stores=stores,
+            permission=permission,
+            surface=surface,
+            keys=Keys(() if permission.authenticates else settings.api_keys),
             rate_limit=rate_limit,
             metrics=metrics,
             checks={"redis": live_answers, "history": database.ping},
-            info=_info(settings, kit, list(project.graphs), embedded=redis is not None and settings.redis_url is None),
+            info=_info(settings, kit, project, embedded=redis is not None and settings.redis_url is None),
             heartbeat=settings.heartbeat,
             server_heartbeat=min(settings.heartbeat, SERVER_HEARTBEAT),
             max_message_chars=settings.max_message_chars,
@@ -206,8 +221,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
 
 def _system_assistants(project: Project) -> list[SystemAssistant]:
     return [
-        SystemAssistant(graph_id, name_of(graph_id, exported), project.descriptions.get(graph_id))
-        for graph_id, exported in project.graphs.items()
+        SystemAssistant(graph_id, name_of(graph_id, project.graphs.get(graph_id)), project.descriptions.get(graph_id))
+        for graph_id in project.file.graphs
     ]
 
 
@@ -245,7 +260,26 @@ def _rate_limit(settings: Settings, redis: Redis | None) -> RateLimit | None:
     return RateLimit(settings.rate_limit, storage)
 
 
-def _info(settings: Settings, kit: AgentKit, graphs: list[str], *, embedded: bool) -> dict[str, Any]:
+def _thread_ttl(project: Project) -> Ttl | None:
+    ttl = project.file.checkpointer.ttl if project.file.checkpointer else None
+    return Ttl(ttl.default_ttl, ttl.strategy) if ttl is not None and ttl.default_ttl is not None else None
+
+
+async def _surface(project: Project, stack: AsyncExitStack) -> Surface:
+    """What the project changes about the HTTP side. Its own application is started, as a server would start it."""
+    http = project.file.http
+    app = None
+    if http.app is not None:
+        app = await asyncio.to_thread(load_object, "http.app", http.app, project.root)
+        if not callable(app):
+            raise Invalid(f"http.app: {http.app} is no ASGI application.")
+        if router := getattr(app, "router", None):
+            await stack.enter_async_context(router.lifespan_context(app))
+    return Surface(app=app, cors=http.cors.model_dump() if http.cors else None, disabled=http.disabled)
+
+
+def _info(settings: Settings, kit: AgentKit, project: Project, *, embedded: bool) -> dict[str, Any]:
+    broken = {"broken_graphs": {graph_id: one.place for graph_id, one in project.broken.items()}}
     live = "embedded" if embedded else "redis" if settings.redis_url else "process"
     return {
         "name": "threadline",
@@ -255,7 +289,8 @@ def _info(settings: Settings, kit: AgentKit, graphs: list[str], *, embedded: boo
         "flags": {"assistants": True, "crons": False, "langsmith": False},
         "host": {"kind": "self-hosted", "project_id": None, "host_revision_id": None},
         "python_version": platform.python_version(),
-        "graphs": graphs,
+        "graphs": list(project.graphs),
+        **(broken if project.broken else {}),
         "model": {"provider": kit.models.provider, "names": list(kit.models.names)},
         "live": live,
         "session_ttl": settings.session_ttl,

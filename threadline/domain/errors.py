@@ -3,7 +3,8 @@
 ThreadlineError
 ├── Invalid          what was asked makes no sense as it is
 │   └── Rejected     it is well formed, but cannot be done with what it names
-├── Denied           the caller may not
+├── Denied           nobody known asks
+├── Forbidden        the caller is known, and may not
 ├── Missing          there is no such thing, or it is not the caller's
 ├── Conflict         the thing's present state does not allow it
 ├── Limited          too much or too often
@@ -39,6 +40,10 @@ class Rejected(Invalid):
 
 class Denied(ThreadlineError):
     kind = "denied"
+
+
+class Forbidden(ThreadlineError):
+    kind = "forbidden"
 
 
 class Missing(ThreadlineError):

@@ -18,11 +18,32 @@ MultitaskStrategy = Literal["reject", "interrupt", "rollback", "enqueue"]
 ENDED: frozenset[RunStatus] = frozenset({"success", "error", "timeout", "interrupted"})
 
 
+class User(dict[str, Any]):
+    """What a project's own authentication says of a caller: a mapping, with its fields as attributes as well.
+
+    It has `identity`, `display_name`, `is_authenticated`, `permissions` and whatever else the project gave it.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `id` is stable and reveals nothing of the key it stands for."""
+    """Who asks. `id` is stable and reveals nothing of the key it stands for.
+
+    `user` is there where the project authenticates its callers itself.
+    """
 
     id: str
+    user: User | None = field(default=None, compare=False)
+
+    @property
+    def permissions(self) -> tuple[str, ...]:
+        return tuple(self.user["permissions"]) if self.user is not None else ()
 
 
 @dataclass(frozen=True, slots=True)

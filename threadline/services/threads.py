@@ -35,8 +35,10 @@ class Ttl:
 class Threads:
     """Opens threads for callers. Somebody else's thread is missing, like one that never was."""
 
-    def __init__(self, threads: ports.Threads) -> None:
+    def __init__(self, threads: ports.Threads, *, ttl: Ttl | None = None) -> None:
+        """`ttl` is for threads that are given none of their own."""
         self._threads = threads
+        self._ttl = ttl
         self.expiring = asyncio.Event()
         """Set when a thread is given a time to live."""
 
@@ -55,7 +57,14 @@ class Threads:
     def new(self, thread_id: str | None, caller: Caller) -> Thread:
         """A thread that is not kept yet: its first run keeps it."""
         now = datetime.now(UTC)
-        return Thread(thread_id or str(uuid4()), owner=caller.id, created_at=now, updated_at=now, state_updated_at=now)
+        return Thread(
+            thread_id or str(uuid4()),
+            owner=caller.id,
+            created_at=now,
+            updated_at=now,
+            state_updated_at=now,
+            **_expiry(self._ttl, now),
+        )
 
     async def unused(self, thread_id: str, caller: Caller) -> Thread:
         """A new thread under an id of the caller's choice. Raises Missing if it is somebody else's already."""
@@ -82,7 +91,7 @@ class Threads:
 
         Raises Invalid (no UUID) or Conflict.
         """
-        now = datetime.now(UTC)
+        now, ttl = datetime.now(UTC), ttl or self._ttl
         thread = Thread(
             as_uuid(thread_id, "thread") if thread_id is not None else str(uuid4()),
             owner=caller.id,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, case, delete, exists, func, insert, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, case, delete, exists, func, insert, literal, select, tuple_, type_coerce, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -116,6 +117,7 @@ class SqlRuns:
                 await _take_place(connection, run)
             used: dict[str, Any] = {
                 "updated_at": run.created_at,
+                "expires_at": _renewed(run.created_at),
                 "metadata": func.json_patch(threads.c.metadata, orjson.dumps(runs_on).decode()),
             }
             if title is not None:
@@ -177,7 +179,7 @@ class SqlRuns:
         async with self._database.writer.begin() as connection:
             ended = {"status": run.status, "ended_at": run.ended_at, "updated_at": run.ended_at, "error": run.error}
             await connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(**ended))
-            left: dict[str, Any] = {"updated_at": run.ended_at}
+            left: dict[str, Any] = {"updated_at": run.ended_at, "expires_at": _renewed(run.ended_at)}
             if leaves is not None:
                 told = {"status": leaves, "error": _told(run.error), "interrupts": interrupts or {}}
                 left |= {"state_updated_at": run.ended_at, **told}
@@ -271,6 +273,14 @@ def pack(events: Sequence[Event]) -> bytes:
 
 def unpack(packed: bytes) -> list[Event]:
     return [Event(id, type_, tuple(ns), data, at) for id, type_, ns, data, at in orjson.loads(zlib.decompress(packed))]
+
+
+def _renewed(used_at: datetime | None) -> Any:
+    """When a thread expires that is used now: its time to live begins anew."""
+    used = (used_at or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    minutes = func.json_extract(threads.c.ttl, "$.ttl")
+    renewed = func.strftime("%Y-%m-%d %H:%M:%f000", used, func.printf("%+f minutes", minutes))
+    return case((minutes.is_not(None), type_coerce(renewed, threads.c.expires_at.type)))
 
 
 async def _thread(connection: AsyncConnection, thread_id: str) -> Thread | None:
