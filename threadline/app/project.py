@@ -293,8 +293,9 @@ def _import_file(file: Path, root: Path) -> ModuleType:
             return module
     path = os.path.relpath(file.with_suffix(""), root)
     module_name = LOADED + "".join(letter if letter.isalnum() else f"_{ord(letter):x}" for letter in path)
-    if module_name in sys.modules:
-        return sys.modules[module_name]
+    known = sys.modules.get(module_name)
+    if known is not None and known.__file__ == str(file):
+        return known
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")

@@ -85,7 +85,11 @@ class Stores:
 
     def of(self, caller: Caller) -> Scoped:
         """The caller's store, for its requests and for the graphs of its runs."""
-        return scoped(self._store, self._permission.scope(caller, "store"), ttl=self._ttl)
+        return self.within(self._permission.scope(caller, "store"))
+
+    def within(self, scope: str) -> Scoped:
+        """The store of a scope that was kept with a run: what `Permission.scope` said of its caller."""
+        return scoped(self._store, scope, ttl=self._ttl)
 
 
 def scoped(store: BaseStore, scope: str, *, ttl: TTLConfig | None = None) -> Scoped:
