@@ -22,7 +22,7 @@ from threadline.app.graphs import Project, load_project, name_of, opener
 from threadline.app.settings import Settings
 from threadline.domain import ports
 from threadline.domain.errors import Unavailable
-from threadline.domain.records import system_assistant_id
+from threadline.domain.records import Limits, system_assistant_id
 from threadline.services.assistants import Assistants, SystemAssistant
 from threadline.services.auth import Keys
 from threadline.services.checkpoints import Checkpoints
@@ -31,6 +31,7 @@ from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
 from threadline.services.models import ModelConfig, Models, open_models
 from threadline.services.replay import Replay
+from threadline.services.retention import Retention, rebuilder
 from threadline.services.runner import Runner
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
@@ -45,7 +46,7 @@ from threadline.storage.datadir import open_data_dir
 from threadline.storage.embedded import available, check_redis, embedded_redis
 from threadline.storage.event_log import TieredEventLog
 from threadline.storage.memory_live import MemoryLiveLog, MemoryLiveSessions
-from threadline.storage.records import SqlArchive, SqlRuns, SqlThreads, SqlTurns
+from threadline.storage.records import SqlArchive, SqlPins, SqlRuns, SqlThreads, SqlTurns
 from threadline.storage.redis_live import RedisLiveLog, RedisLiveSessions, open_redis
 
 log = structlog.get_logger(__name__)
@@ -133,7 +134,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         await stack.enter_async_context(event_log.copying())
         sessions = Sessions(live=live_sessions, threads=thread_records, turns=turns)
         graphs = {graph_id: opener(exported, saver) for graph_id, exported in project.graphs.items()}
-        checkpoints = Checkpoints(graphs=graphs, graph_id=project.default, saver=saver)
+        checkpoints = Checkpoints(graphs=graphs, graph_id=project.default, saver=saver, pins=SqlPins(database))
         runner = Runner(
             graphs=graphs,
             runs=runs,
@@ -181,6 +182,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         async def live_answers() -> None:
             if redis is not None and not await saver.check_live():
                 raise Unavailable("Redis does not answer.")
+
+        limits = Limits(settings.history_max_age, settings.history_max_checkpoints)
+        pruner = saver.pruner(folder / "history.db", rebuild=rebuilder(graphs, project.default), thrifty=True)
+        retention = Retention(pruner, limits, metrics=metrics, every=settings.history_sweep)
+        await stack.enter_async_context(retention.sweeping())
 
         metrics.live_up.set_function(lambda: float(saver.live_ok))
         yield Context(
