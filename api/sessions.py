@@ -15,7 +15,7 @@ from api.context import Asking, Context, Limit, Using, page
 from api.streams import respond, run_stream
 from api.wire import chat
 from threadline.domain.records import TurnSummary
-from threadline.services.checkpoints import Place
+from threadline.services.checkpoints import Branch
 from threadline.services.runs import StartRun
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
@@ -97,6 +97,35 @@ async def checkpoint(session_id: str, checkpoint_id: str, caller: Asking, contex
     return await context.checkpoints.get(thread, checkpoint_id)
 
 
+class PinBody(BaseModel):
+    """What the checkpoint is called; it may stay nameless."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    name: str | None = Field(None, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
+
+
+@router.put("/{session_id}/checkpoints/{checkpoint_id}/pin", summary="Keep a step whatever retention says; name it")
+async def pin(
+    session_id: str, checkpoint_id: str, caller: Asking, context: Using, body: PinBody | None = None
+) -> dict[str, Any]:
+    thread = await context.threads.check(session_id, caller)
+    kept = await context.checkpoints.pin(thread, checkpoint_id, body.name if body else None)
+    return {
+        "checkpoint_id": kept.checkpoint_id,
+        "pinned": True,
+        "name": kept.name,
+        "pinned_at": kept.created_at.isoformat(),
+    }
+
+
+@router.delete(
+    "/{session_id}/checkpoints/{checkpoint_id}/pin", status_code=204, summary="Leave a step to retention again"
+)
+async def unpin(session_id: str, checkpoint_id: str, caller: Asking, context: Using) -> None:
+    await context.checkpoints.unpin(await context.threads.check(session_id, caller), checkpoint_id)
+
+
 class ReplayBody(BaseModel):
     """`recorded` plays what came after the checkpoint, `rerun` executes it again on a new branch."""
 
@@ -129,7 +158,7 @@ async def replay(session_id: str, body: ReplayBody, caller: Asking, context: Usi
     return respond(context, _played(context, branch, body.checkpoint_id), headers={})
 
 
-async def _played(context: Context, branch: list[Place], checkpoint_id: str | None) -> AsyncGenerator[bytes]:
+async def _played(context: Context, branch: Branch, checkpoint_id: str | None) -> AsyncGenerator[bytes]:
     id = 0
     async with aclosing(context.replay.play(branch, checkpoint_id)) as events:
         async for run_id, event in events:

@@ -15,9 +15,9 @@ import pytest
 
 from threadline.domain.errors import Unavailable
 from threadline.domain.events import Event
-from threadline.domain.records import Run, Thread, Turn, TurnSummary
+from threadline.domain.records import Pin, Run, Thread, Turn, TurnSummary
 from threadline.storage.database import Database, open_database
-from threadline.storage.records import SqlArchive, SqlRuns, SqlThreads, SqlTurns
+from threadline.storage.records import SqlArchive, SqlPins, SqlRuns, SqlThreads, SqlTurns
 from threadline.storage.tables import metadata
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -195,3 +195,21 @@ async def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"history\.db"):
         async with open_database(tmp_path / "nowhere" / "history.db"):
             pass
+
+
+async def test_pins_of_a_thread_oldest_first(database: Database) -> None:
+    pins, one, other = SqlPins(database), thread(), thread()
+    first = Pin(one.thread_id, "", "b", "the start", START)
+    second = Pin(one.thread_id, "inner", "a", None, START + timedelta(minutes=1))
+    for pin in (second, first, Pin(other.thread_id, "", "b", None, START)):
+        assert await pins.put(pin) == pin
+
+    assert await pins.list(one.thread_id) == [first, second]
+    renamed = await pins.put(replace(first, name="다시", created_at=START + timedelta(hours=1)))
+    assert renamed == replace(first, name="다시")
+    for _ in range(2):
+        await pins.remove(one.thread_id, "inner", "a")
+    assert await pins.list(one.thread_id) == [renamed]
+    await SqlThreads(database).delete(one.thread_id)
+    assert await pins.list(one.thread_id) == []
+    assert len(await pins.list(other.thread_id)) == 1

@@ -30,6 +30,7 @@ Key = Annotated[
     str | None,
     typer.Option("--key", envvar="THREADLINE_KEY", show_envvar=True, help="Key to show. Default: the one configured."),
 ]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of all state.")]
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="Id of the session.")]
 
 
@@ -59,7 +60,7 @@ def _global(version: Annotated[bool, typer.Option("--version", help="Show the ve
 def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of all state.")] = None,
+    data_dir: DataDir = None,
     config: Annotated[Path | None, typer.Option(help="The langgraph.json that names the graphs to serve.")] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Allow a host others can reach without any key.")
@@ -171,6 +172,65 @@ def replay(
         play(client, client.replay(session, checkpoint_id=checkpoint, mode=mode), transcript)
     if mode == "rerun" and transcript.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and leave it.")] = False,
+    max_age: Annotated[
+        str | None, typer.Option(help="Checkpoints older than this go: 30d, 12h. Default: as configured.")
+    ] = None,
+    max_checkpoints: Annotated[
+        int | None, typer.Option(help="Checkpoints kept of each session. Default: as configured.")
+    ] = None,
+    thread: Annotated[str | None, typer.Option(metavar="ID", help="Only this session.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Remove old checkpoints, also while the service runs. Pinned ones, the newest, and the turns stay."""
+    import asyncio
+
+    settings = _settings(history_max_age=max_age, history_max_checkpoints=max_checkpoints, data_dir=data_dir)
+
+    from threadline.app.prune import lines, prune
+    from threadline.domain.records import Limits
+
+    limits = Limits(settings.history_max_age, settings.history_max_checkpoints)
+    if not limits:
+        raise Invalid("No limit is set: say --max-age or --max-checkpoints.")
+    outcome = asyncio.run(prune(settings, limits, thread_id=thread, dry_run=dry_run))
+    for line in lines(outcome, dry_run=dry_run):
+        print(line)
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where to write it.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Copy all that is kept for good into one file, also while the service runs."""
+    from threadline.app.backup import back_up
+    from threadline.app.tables import human
+
+    made = back_up(_settings(data_dir=data_dir), file, replace=force)
+    sizes = ", ".join(f"{name} {human(size)}" for name, size in made.sizes.items())
+    print(f"Backed up to {file}: {sizes}.")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `backup` has made.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the data there is; it is kept aside.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Go back to a backup. The service must not run."""
+    from threadline.app.backup import restore
+    from threadline.app.transcript import clean
+
+    restored = restore(_settings(data_dir=data_dir), file, replace=force)
+    print(f"Restored the backup of {clean(restored.backup.created_at)}, made by {clean(restored.backup.version)}.")
+    if restored.aside is not None:
+        print(f"What was there before is in {restored.aside}.")
 
 
 @app.command()

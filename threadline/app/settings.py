@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from threadline.domain.egress import Egress
@@ -17,6 +19,22 @@ from threadline.domain.signing import key_of
 Words = Annotated[tuple[str, ...], NoDecode]
 """A list written with commas: `a, b, c`."""
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
+
+_LONGEST = timedelta(days=36_500)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _age(value: object) -> object:
+    """The span of time that `30d` or `12h` says."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", value.strip())
+    if match is None or int(match[1]) == 0:
+        raise ValueError("it must be a number and a unit: s, m, h, d or w, such as 30d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+Age = Annotated[timedelta, BeforeValidator(_age)]
 
 
 class Settings(BaseSettings):
@@ -58,6 +76,17 @@ class Settings(BaseSettings):
     allowed_types: Words = Field(
         (), description="Types, as `module:Type`, read back from checkpoints besides those of a graph's state."
     )
+
+    # History
+    history_max_age: Age | None = Field(
+        None,
+        le=_LONGEST,
+        description="Checkpoints older than this go, such as `30d`, `12h`. Unset: none goes for its age.",
+    )
+    history_max_checkpoints: int | None = Field(
+        None, ge=1, description="Checkpoints kept of each session; older ones go. Unset: all."
+    )
+    history_sweep: float = Field(600, gt=0, description="Seconds between two looks for checkpoints that may go.")
 
     # Models
     openrouter_api_key: SecretStr | None = Field(

@@ -1,4 +1,4 @@
-"""Lays out a table for a terminal, where a Korean letter is two columns wide."""
+"""Lays out a table for a terminal, where a Korean letter is two columns wide, and says sizes for people."""
 
 from __future__ import annotations
 
@@ -16,3 +16,9 @@ def rows(table: Sequence[Sequence[str]]) -> Iterator[str]:
     for row in shown:
         padded = (cell + " " * (room - width(cell)) for cell, room in zip(row, widths, strict=True))
         yield "  ".join(padded).rstrip()
+
+
+def human(size: int) -> str:
+    """Bytes in the largest unit that leaves at least one of it."""
+    exponent = min((len(str(size)) - 1) // 3, 4)
+    return f"{size} B" if exponent == 0 else f"{size / 1000**exponent:.1f} {('KB', 'MB', 'GB', 'TB')[exponent - 1]}"

@@ -25,7 +25,7 @@ from threadline.app.settings import Settings
 from threadline.domain import ports
 from threadline.domain.egress import Egress
 from threadline.domain.errors import Invalid, Unavailable
-from threadline.domain.records import system_assistant_id
+from threadline.domain.records import Limits, system_assistant_id
 from threadline.services.assistants import Assistants, SystemAssistant
 from threadline.services.auth import LOCAL, Keys
 from threadline.services.calls import Calls
@@ -38,6 +38,7 @@ from threadline.services.metrics import Metrics
 from threadline.services.models import ModelConfig, Models, open_models
 from threadline.services.permission import Permission
 from threadline.services.replay import Replay
+from threadline.services.retention import Retention, rebuilder
 from threadline.services.runner import Runner
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
@@ -54,7 +55,7 @@ from threadline.storage.datadir import open_data_dir
 from threadline.storage.embedded import available, check_redis, embedded_redis
 from threadline.storage.event_log import TieredEventLog
 from threadline.storage.memory_live import MemoryLiveLog, MemoryLiveSessions
-from threadline.storage.records import SqlArchive, SqlRuns, SqlThreads, SqlTurns
+from threadline.storage.records import SqlArchive, SqlPins, SqlRuns, SqlThreads, SqlTurns
 from threadline.storage.redis_live import RedisLiveLog, RedisLiveSessions, open_redis
 
 log = structlog.get_logger(__name__)
@@ -149,7 +150,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             open_stores(project, settings, path=folder / "store.db", permission=permission)
         )
         graphs = await open_graphs(project, saver, stores.of(LOCAL))
-        checkpoints = Checkpoints(graphs=graphs, graph_id=project.default, saver=saver)
+        checkpoints = Checkpoints(graphs=graphs, graph_id=project.default, saver=saver, pins=SqlPins(database))
         snapshots = Snapshots(graphs=graphs, log=event_log)
         webhooks = await asyncio.to_thread(_webhooks, settings, snapshots)
         await stack.enter_async_context(webhooks.open())
@@ -206,6 +207,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         async def live_answers() -> None:
             if redis is not None and not await saver.check_live():
                 raise Unavailable("Redis does not answer.")
+
+        limits = Limits(settings.history_max_age, settings.history_max_checkpoints)
+        pruner = saver.pruner(folder / "history.db", rebuild=rebuilder(graphs, project.default), thrifty=True)
+        retention = Retention(pruner, limits, metrics=metrics, every=settings.history_sweep)
+        await stack.enter_async_context(retention.sweeping())
 
         metrics.live_up.set_function(lambda: float(saver.live_ok))
         yield Context(

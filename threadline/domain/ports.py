@@ -13,6 +13,9 @@ from threadline.domain.records import (
     AssistantVersion,
     Cron,
     CronQuery,
+    Limits,
+    Pin,
+    Pruned,
     Run,
     RunStatus,
     Thread,
@@ -45,7 +48,7 @@ class Threads(Protocol):
         ...
 
     async def delete(self, thread_id: str) -> None:
-        """Delete the thread with its runs, turns, archived logs and crons."""
+        """Delete the thread with its runs, turns, archived logs, pins and crons."""
         ...
 
 
@@ -176,6 +179,42 @@ class Turns(Protocol):
 
     async def summary(self, session_ids: Sequence[str]) -> dict[str, TurnSummary]:
         """Of each session that has turns: how many, and how the last one ended."""
+        ...
+
+
+class Pins(Protocol):
+    """Checkpoints that retention leaves alone."""
+
+    async def put(self, pin: Pin) -> Pin:
+        """Keep the pin; one that is there gets the new name only. What is kept now."""
+        ...
+
+    async def remove(self, thread_id: str, checkpoint_ns: str, checkpoint_id: str) -> None:
+        """Nothing happens if there is no such pin."""
+        ...
+
+    async def list(self, thread_id: str) -> list[Pin]:
+        """Oldest first."""
+        ...
+
+
+class Pruner(Protocol):
+    """Takes of the checkpoints what limits do not leave. What stays reads the same afterwards."""
+
+    async def crowded(self, limits: Limits, *, now: datetime, after: str, count: int) -> list[tuple[str, int]]:
+        """Threads of which something might go and how many checkpoints each has: the first `count` behind `after`."""
+        ...
+
+    async def look(self, thread_id: str, limits: Limits, *, now: datetime) -> Pruned | None:
+        """What would go; None if the thread is in use. Changes nothing."""
+        ...
+
+    async def prune(self, thread_id: str, limits: Limits, *, now: datetime) -> Pruned | None:
+        """Take it, in transactions that nobody waits long for. None if the thread is in use: nothing more was taken."""
+        ...
+
+    async def settle(self) -> None:
+        """Leave nothing of what was taken in the file's log."""
         ...
 
 

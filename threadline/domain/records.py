@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
@@ -227,3 +227,35 @@ class TurnSummary:
 
     turns: int
     last: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A checkpoint that retention leaves alone. `name` is what somebody calls it, None if they have no name for it."""
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    name: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how many checkpoints of a thread are kept. None takes nothing; each limit takes on its own."""
+
+    max_age: timedelta | None = None
+    max_checkpoints: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.max_age is not None or self.max_checkpoints is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What went of a thread, or would: how many checkpoints, their bytes, and how many stay."""
+
+    thread_id: str
+    checkpoints: int
+    size: int
+    left: int

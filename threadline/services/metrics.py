@@ -8,7 +8,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120,
 
 
 class Metrics:
-    """What is counted: runs by outcome, time to first event, tokens, cost, open streams, whether Redis answers."""
+    """What is counted: runs by outcome, time to first event, tokens, cost, open streams, Redis, what retention took."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -29,11 +29,22 @@ class Metrics:
             "threadline_live_tier_up", "1 while Redis answers, 0 while runs go on without it.", registry=self.registry
         )
 
+        self._pruned = Counter(
+            "threadline_checkpoints_pruned", "Checkpoints that retention has taken.", registry=self.registry
+        )
+        self._pruned_bytes = Counter(
+            "threadline_checkpoints_pruned_bytes", "What their values took in the history.", registry=self.registry
+        )
+
     def run_ended(self, status: str, *, seconds: float, tokens: int | None, cost: float | None) -> None:
         self._runs.labels(status).inc()
         self._run_seconds.observe(seconds)
         self._tokens.inc(tokens or 0)
         self._cost.inc(cost or 0)
+
+    def pruned(self, checkpoints: int, *, size: int) -> None:
+        self._pruned.inc(checkpoints)
+        self._pruned_bytes.inc(size)
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""

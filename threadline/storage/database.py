@@ -76,7 +76,7 @@ def _migrate(path: Path) -> None:
     try:
         with engine.begin() as connection:
             revision = _revision(connection)
-            known = sorted(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+            known = revisions()
             if revision == known[-1]:
                 return
             if revision is not None and revision not in known:
@@ -89,6 +89,11 @@ def _migrate(path: Path) -> None:
         raise Unavailable(f"The history file {path.name} cannot be opened: {error.orig}.") from error
     finally:
         engine.dispose()
+
+
+def revisions() -> list[str]:
+    """Every revision this version knows, oldest first."""
+    return sorted(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def _revision(connection: Connection) -> str | None:

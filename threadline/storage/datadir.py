@@ -12,6 +12,8 @@ from pathlib import Path
 from threadline.domain.errors import Conflict, Unavailable
 
 LOCK_FILE = "lock"
+RESTORING = "restoring"
+"""Stands in the folder while a restore exchanges its files."""
 MARKS = (LOCK_FILE, "history.db", "checkpoints.db")
 """Any of these in a folder says that it is a data directory."""
 
@@ -32,9 +34,10 @@ class DataDirUnusable(Unavailable):
 
 
 @contextlib.contextmanager
-def open_data_dir(path: Path) -> Iterator[Path]:
+def open_data_dir(path: Path, *, restoring: bool = False) -> Iterator[Path]:
     """The directory's absolute path, made if need be, mode 0700, locked until the context ends or the process dies.
 
+    Only who is `restoring` may have one whose files a restore has not exchanged to the end.
     Raises DataDirInUse or DataDirUnusable. These are told to whoever starts the service, so they name the path.
     """
     folder = _private_folder(path.expanduser().absolute())
@@ -46,6 +49,8 @@ def open_data_dir(path: Path) -> Iterator[Path]:
         if not _try_lock(descriptor):
             raise DataDirInUse(folder, _read_pid(descriptor))
         _write_pid(descriptor)
+        if (folder / RESTORING).exists() and not restoring:
+            raise DataDirUnusable(f"A restore of the data directory {folder} was broken off. Do it again.")
         yield folder
     finally:
         os.close(descriptor)

@@ -72,6 +72,12 @@ class DeltaCache:
             if known is not None and checkpoint_id < known.checkpoint_id:
                 self._drop(place)
 
+    def forget(self, place: Place) -> None:
+        """Checkpoints of this thread were deleted."""
+        with self._lock:
+            self._changes[hash(place) % SPREAD] += 1
+            self._drop(place)
+
     def clear(self) -> None:
         """Something was deleted."""
         with self._lock:

@@ -36,9 +36,13 @@ STORED = "SELECT type, checkpoint FROM checkpoints WHERE thread_id = ? AND check
 
 def unsaved(metadata: bytes | str | None) -> Mapping[str, Any]:
     """The delta channels of which a checkpoint with this metadata holds no value."""
-    known = metadata_of(metadata)
-    counters = known.get("counters_since_delta_snapshot") if isinstance(known, dict) else None
-    return counters if isinstance(counters, dict) else {}
+    return counters(metadata_of(metadata))
+
+
+def counters(metadata: Any) -> Mapping[str, Any]:
+    """The same from metadata already read: for each channel its `[updates, supersteps]` since a snapshot."""
+    found = metadata.get("counters_since_delta_snapshot") if isinstance(metadata, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def unbuilt(metadata: bytes | str | None, type_: str, stored: bytes, serde: StrictSerializer) -> set[str]:
@@ -56,6 +60,14 @@ def read(
     if known is not None and (known.allowed != serde.allowed or not set(channels) <= set(known.channels)):
         known = None
     seeds: dict[str, Any] = {}
+    own = set(channels).difference(unsaved(row.metadata))
+    if own:  # pruning may have stored the values here after the caller had read the checkpoint
+        stored_here = serde.loads_typed((row.type, row.checkpoint)).get("channel_values") or {}
+        seeds = {channel: stored_here[channel] for channel in own if channel in stored_here}
+        channels = [channel for channel in channels if channel not in seeds]
+    here: dict[str, DeltaChannelHistory] = {channel: {"writes": [], "seed": seed} for channel, seed in seeds.items()}
+    if not channels:
+        return here
     lines: dict[str, list[str]] = {channel: [] for channel in channels}
     size, reached = 0, known is not None and known.checkpoint_id == row.checkpoint_id
     if not reached:
@@ -84,29 +96,11 @@ def read(
         else history
         for channel, history in new.items()
     }
-    if all(map(may_be_kept, new.values())):
+    if not here and all(map(may_be_kept, new.values())):
         kept = {channel: extended(history, []) for channel, history in result.items()}
         size = size * OBJECTS + (known.size if known is not None and reached else 0)
         cache.keep(place, Known(row.checkpoint_id, kept, size, serde.allowed), since=since)
-    return result
-
-
-def needed(
-    connection: sqlite3.Connection, thread_id: str, checkpoint_ns: str, checkpoint_id: str, serde: StrictSerializer
-) -> Iterator[str]:
-    """The ancestors that a checkpoint's delta channels are rebuilt from, nearest first."""
-    place = (thread_id, checkpoint_ns, checkpoint_id)
-    query = """SELECT metadata, type, checkpoint FROM checkpoints
-               WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"""
-    metadata, type_, stored = connection.execute(query, place).fetchone()
-    wanted = unbuilt(metadata, type_, stored, serde)
-    if not wanted:
-        return
-    for ancestor, values, _ in _ancestors(connection, place, wanted, serde):
-        yield ancestor
-        wanted -= set(values)
-        if not wanted:
-            return
+    return result | here
 
 
 def _ancestors(

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -28,6 +29,7 @@ from threadline.domain.errors import Invalid
 from threadline.storage import deltas, retention
 from threadline.storage.allowlist import Name
 from threadline.storage.delta_cache import DeltaCache
+from threadline.storage.pruner import HistoryPruner, Rebuild
 from threadline.storage.readers import Readers
 from threadline.storage.rows import Row, pending_writes, write_rows
 from threadline.storage.serde import StrictSerializer, strict_serializer
@@ -49,27 +51,34 @@ WRITES = """SELECT task_id, channel, type, value, task_path, idx FROM writes
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """Where a thread stands: the id of its newest checkpoint, and the writes that wait on it."""
+    """Where a thread stands: the ids of its newest checkpoint and that one's parent, and the writes that wait on it."""
 
     checkpoint_id: str
+    parent_id: str | None
     pending_writes: list[PendingWrite]
 
 
 @asynccontextmanager
 async def open_history(
-    url: str, *, allowed: frozenset[Name] = frozenset(), patience: float = BUSY_TIMEOUT, cache: int = CACHE
+    url: str,
+    *,
+    allowed: frozenset[Name] = frozenset(),
+    patience: float = BUSY_TIMEOUT,
+    cache: int = CACHE,
+    read_only: bool = False,
 ) -> AsyncIterator[History]:
     """Open the file of `sqlite:///path`, create what is missing; at the end write what is waiting and close it.
 
     `allowed` are the types that may be built from it besides the standard ones; `patience` is how many seconds a put
     waits for another process to finish its own; `cache` is how many bytes the conversations may take that are kept
-    rebuilt.
+    rebuilt. `read_only`: the file must be there, and every put fails.
     """
     path = path_of(url)
     async with AsyncExitStack() as stack:
         writer = Writer(path, patience=patience)
         stack.push_async_callback(writer.aclose)
-        await writer.open()
+        if not read_only:
+            await writer.open()
         readers = Readers(path)
         stack.push_async_callback(readers.aclose)
         yield History(writer, readers, DeltaCache(cache), serde=strict_serializer(allowed))
@@ -89,6 +98,14 @@ class History(BaseCheckpointSaver[str]):
         self._cache = cache
         self._writer = writer
         self._readers = readers
+
+    def pruner(
+        self, records: Path | None = None, *, rebuild: Rebuild | None = None, thrifty: bool = False
+    ) -> HistoryPruner:
+        """Takes what limits do not leave. See HistoryPruner for the arguments."""
+        return HistoryPruner(
+            *(self._readers, self._writer, self._cache, self.serde), records=records, rebuild=rebuild, thrifty=thrifty
+        )
 
     @property
     def commits(self) -> int:
@@ -138,9 +155,10 @@ class History(BaseCheckpointSaver[str]):
     async def newest(self, thread_id: str, checkpoint_ns: str) -> Newest | None:
         """Where a thread stands, asked in one query; None if it has no checkpoint."""
         query = """
-            SELECT newest.checkpoint_id, w.task_id, w.channel, w.type, w.value, w.task_path, w.idx
+            SELECT newest.checkpoint_id, newest.parent_checkpoint_id,
+                   w.task_id, w.channel, w.type, w.value, w.task_path, w.idx
             FROM (
-                SELECT thread_id, checkpoint_ns, checkpoint_id FROM checkpoints
+                SELECT thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id FROM checkpoints
                 WHERE thread_id = ? AND checkpoint_ns = ? ORDER BY checkpoint_id DESC LIMIT 1
             ) newest
             LEFT JOIN writes w USING (thread_id, checkpoint_ns, checkpoint_id)
@@ -150,7 +168,8 @@ class History(BaseCheckpointSaver[str]):
             rows = connection.execute(query, (thread_id, checkpoint_ns)).fetchall()
             if not rows:
                 return None
-            return Newest(rows[0][0], pending_writes([row[1:] for row in rows if row[1] is not None], self.serde))
+            writes = pending_writes([row[2:] for row in rows if row[2] is not None], self.serde)
+            return Newest(rows[0][0], rows[0][1], writes)
 
         return await self._readers.ask(read)
 
@@ -212,7 +231,7 @@ class History(BaseCheckpointSaver[str]):
                 if strategy == "delete":
                     retention.delete(connection, thread_id)
                 else:
-                    retention.keep_newest(connection, thread_id, self.serde)
+                    retention.keep_newest(connection, thread_id)
 
         if ids:
             await self._change(prune, scrubs=True)

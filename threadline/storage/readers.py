@@ -28,7 +28,8 @@ class Readers:
         self._closed = False
 
     async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """What the question finds. Raises Unavailable if the file cannot be read, Invalid for an odd value."""
+        """What the question finds, as it was at one moment. Unavailable if the file cannot be read, Invalid for an odd
+        value."""
         if self._closed:
             raise Unavailable("The history is closed.")
         try:
@@ -49,4 +50,9 @@ class Readers:
         if connection is None:
             connection = self._own.connection = open_for_reading(self._path)
             self._connections.append(connection)
-        return question(connection)
+        connection.execute("BEGIN")
+        try:
+            return question(connection)
+        finally:
+            if connection.in_transaction:  # some faults have ended it
+                connection.execute("ROLLBACK")

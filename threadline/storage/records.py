@@ -1,4 +1,4 @@
-"""Threads, runs, turns and archived logs in the history database."""
+"""Threads, runs, turns, pins and archived logs in the history database."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from threadline.domain.errors import Conflict
 from threadline.domain.events import Event
-from threadline.domain.records import Run, RunStatus, Thread, ThreadQuery, ThreadStatus, Turn, TurnSummary
+from threadline.domain.records import Pin, Run, RunStatus, Thread, ThreadQuery, ThreadStatus, Turn, TurnSummary
 from threadline.storage.containment import contains
 from threadline.storage.database import Database
-from threadline.storage.tables import UNFINISHED, chat_history, crons, run_logs, runs, threads, turn_id_of
+from threadline.storage.tables import UNFINISHED, chat_history, crons, pins, run_logs, runs, threads, turn_id_of
 
 STATUS = case((exists().where(runs.c.thread_id == threads.c.thread_id, UNFINISHED), "busy"), else_=threads.c.status)
 SHOWN = [STATUS.label("status") if column is threads.c.status else column for column in threads.c]
@@ -91,6 +91,7 @@ class SqlThreads:
             await connection.execute(delete(run_logs).where(run_logs.c.thread_id == thread_id))
             await connection.execute(delete(runs).where(runs.c.thread_id == thread_id))
             await connection.execute(delete(crons).where(crons.c.thread_id == thread_id))
+            await connection.execute(delete(pins).where(pins.c.thread_id == thread_id))
             await connection.execute(delete(chat_history).where(chat_history.c.session_id == thread_id))
             await connection.execute(delete(threads).where(threads.c.thread_id == thread_id))
         # Deleted text is overwritten in the file (secure_delete) but may still stand in the write-ahead log.
@@ -253,6 +254,34 @@ class SqlTurns:
         query = select(last.c.session_id, last.c.turns, status).join(chat_history, chat_history.c.id == last.c.id)
         async with self._database.reader.connect() as connection:
             return {row[0]: TurnSummary(row[1], row[2]) for row in await connection.execute(query)}
+
+
+class SqlPins:
+    """The `Pins` port."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, pin: Pin) -> Pin:
+        place = (pin.thread_id, pin.checkpoint_ns, pin.checkpoint_id)
+        statement = upsert(pins).values(**asdict(pin))
+        statement = statement.on_conflict_do_update(
+            index_elements=list(pins.primary_key), set_={"name": statement.excluded.name}
+        )
+        async with self._database.writer.begin() as connection:
+            await connection.execute(statement)
+            row = (await connection.execute(select(pins).where(tuple_(*pins.primary_key) == place))).mappings().one()
+        return Pin(**row)
+
+    async def remove(self, thread_id: str, checkpoint_ns: str, checkpoint_id: str) -> None:
+        place = (thread_id, checkpoint_ns, checkpoint_id)
+        async with self._database.writer.begin() as connection:
+            await connection.execute(delete(pins).where(tuple_(*pins.primary_key) == place))
+
+    async def list(self, thread_id: str) -> list[Pin]:
+        query = select(pins).where(pins.c.thread_id == thread_id).order_by(pins.c.created_at, pins.c.checkpoint_id)
+        async with self._database.reader.connect() as connection:
+            return [Pin(**row) for row in (await connection.execute(query)).mappings()]
 
 
 class SqlArchive:

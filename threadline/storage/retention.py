@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from threadline.domain.errors import Conflict
-from threadline.storage import deltas
+from threadline.storage import deltas, pruning
 from threadline.storage.serde import StrictSerializer
 from threadline.storage.sqlite_file import COLUMNS
 
@@ -56,14 +56,9 @@ def copy(connection: sqlite3.Connection, source: str, target: str) -> None:
         )
 
 
-def keep_newest(connection: sqlite3.Connection, thread_id: str, serde: StrictSerializer) -> None:
+def keep_newest(connection: sqlite3.Connection, thread_id: str) -> None:
     """Keep each namespace's newest checkpoint and what its delta channels are rebuilt from."""
-    for checkpoint_ns in namespaces(connection, thread_id):
-        query = """SELECT checkpoint_id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ?
-                   ORDER BY checkpoint_id DESC"""
-        newest, *older = [found for (found,) in connection.execute(query, (thread_id, checkpoint_ns))]
-        needed = set(deltas.needed(connection, thread_id, checkpoint_ns, newest, serde))
-        _delete(connection, [(thread_id, checkpoint_ns, one) for one in older if one not in needed])
+    pruning.remove(connection, thread_id, pruning.newest_only(connection, thread_id).victims)
 
 
 def _delete(connection: sqlite3.Connection, places: Iterable[tuple[str, str, str]]) -> None:

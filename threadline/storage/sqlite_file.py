@@ -84,7 +84,7 @@ def open_for_writing(path: Path, *, patience: float = BUSY_TIMEOUT) -> sqlite3.C
     except sqlite3.Error as error:
         raise typed(error) from error
     try:
-        missing = _missing(connection)
+        missing = check_schema(connection)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")
@@ -152,8 +152,11 @@ def _connect(path: Path, patience: float = BUSY_TIMEOUT) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
 
 
-def _missing(connection: sqlite3.Connection) -> bool:
-    """Whether the table of writes is from before `task_path`. Conflict if there is a column nobody here knows."""
+def check_schema(connection: sqlite3.Connection) -> bool:
+    """Whether the table of writes is from before `task_path`.
+
+    Raises Conflict if there is a column nobody here knows, Invalid if one is missing.
+    """
     missing = False
     if connection.execute("PRAGMA user_version").fetchone() != (0,):
         raise Conflict("The history file was written by a newer version.")

@@ -169,3 +169,13 @@ run_logs = Table(
     Column("thread_id", String(36), nullable=False, index=True),
     Column("events", LargeBinary, nullable=False),
 )
+
+pins = Table(
+    "pins",
+    metadata,
+    Column("thread_id", String(36), primary_key=True),
+    Column("checkpoint_ns", Text, primary_key=True),
+    Column("checkpoint_id", String(100), primary_key=True),
+    Column("name", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+)

@@ -7,6 +7,7 @@ import copy
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from langgraph.checkpoint.base import (
 from threadline.domain.errors import Invalid
 from threadline.storage.breaker import Breaker
 from threadline.storage.history import History
+from threadline.storage.pruner import HistoryPruner, Rebuild
 
 if TYPE_CHECKING:  # its package takes half a second to import, for nothing where there is no live tier
     from threadline.storage.live_checkpoints import LiveCheckpoints
@@ -76,6 +78,12 @@ class TieredSaver(BaseCheckpointSaver[str]):
         """How many reads history had to answer because the live tier did not have them."""
         return self._tally.misses
 
+    def pruner(
+        self, records: Path | None = None, *, rebuild: Rebuild | None = None, thrifty: bool = False
+    ) -> HistoryPruner:
+        """Takes what limits do not leave. Live checkpoints stay: the newest of a thread never goes."""
+        return self._history.pruner(records, rebuild=rebuild, thrifty=thrifty)
+
     async def check_live(self) -> bool:
         """Ask the live tier whether it is there. What `live_ok` will then say."""
         await self._try(lambda live: live.ping())
@@ -105,7 +113,10 @@ class TieredSaver(BaseCheckpointSaver[str]):
         held = await self._try(lambda live: live.aget_tuple(config))
         if held and held.config["configurable"]["checkpoint_id"] == newest.checkpoint_id:
             self._tally.hits += 1
-            return held._replace(pending_writes=newest.pending_writes)
+            parent = (
+                _with_id(held.config, newest.parent_id) if newest.parent_id else None
+            )  # pruning may have changed it
+            return held._replace(pending_writes=newest.pending_writes, parent_config=parent)
         self._tally.misses += 1
         row = await self._history.row(*place, newest.checkpoint_id)
         if row is None:
@@ -250,6 +261,10 @@ class TieredSaver(BaseCheckpointSaver[str]):
 
 async def _next(items: AsyncIterator[CheckpointTuple]) -> CheckpointTuple | None:
     return await anext(items, None)
+
+
+def _with_id(config: RunnableConfig, checkpoint_id: str) -> RunnableConfig:
+    return {"configurable": {**config["configurable"], "checkpoint_id": checkpoint_id}}
 
 
 def _place(config: RunnableConfig) -> Place:
