@@ -76,19 +76,28 @@ class Reference(InMemorySaver):
                     continue
                 newest = max(checkpoints)
                 kept = {newest, *self._needed(thread_id, ns, newest)}
+                for checkpoint_id in kept:
+                    checkpoint, metadata, parent_id = checkpoints[checkpoint_id]
+                    while parent_id is not None and parent_id not in kept:  # the nearest ancestor left, if any is
+                        parent_id = checkpoints[parent_id][2] if parent_id in checkpoints else None
+                    checkpoints[checkpoint_id] = (checkpoint, metadata, parent_id)
                 for checkpoint_id in set(checkpoints) - kept:
                     self._drop(thread_id, ns, checkpoint_id)
 
     def _needed(self, thread_id: str, ns: str, checkpoint_id: str) -> Iterator[str]:
-        """The ancestors a checkpoint's delta channels are rebuilt from: up to the one that holds the value."""
-        versions = self.serde.loads_typed(self.storage[thread_id][ns][checkpoint_id][0])["channel_versions"]
-        wanted = {name for name in self._deltas if name in versions}
-        current = checkpoint_id
-        while wanted := {name for name in wanted if (thread_id, ns, current, name) not in self._held}:
+        """The ancestors a checkpoint's delta channels are rebuilt from: up to the one that holds the value, or to the
+        first where nothing had been written yet."""
+        wanted, current = set(self._deltas), checkpoint_id
+        while wanted := wanted & self._unheld(thread_id, ns, current):
             current = self.storage[thread_id][ns][current][2] or ""
             if current not in self.storage[thread_id][ns]:
                 return
             yield current
+
+    def _unheld(self, thread_id: str, ns: str, checkpoint_id: str) -> set[str]:
+        """The channels that were written up to a checkpoint which does not hold their values."""
+        versions = self.serde.loads_typed(self.storage[thread_id][ns][checkpoint_id][0])["channel_versions"]
+        return {name for name in versions if (thread_id, ns, checkpoint_id, name) not in self._held}
 
     def _metadata(self, thread_id: str, ns: str, checkpoint_id: str) -> dict[str, Any]:
         metadata: dict[str, Any] = self.serde.loads_typed(self.storage[thread_id][ns][checkpoint_id][1])
