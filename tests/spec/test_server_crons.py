@@ -347,6 +347,20 @@ async def test_a_cron_whose_assistant_is_gone_is_turned_off(start: Start, clock:
         assert (await client.json(f"/runs/crons/{stays['cron_id']}"))["enabled"]
 
 
+async def test_one_that_makes_no_sense_any_more_holds_up_no_other(start: Start, clock: Clock, tmp_path: Path) -> None:
+    async with start(config=PROJECT) as client:
+        thread_id = (await client.http.post("/threads", json={})).json()["thread_id"]
+        odd = await made(client)
+        await made(client, f"/threads/{thread_id}/runs/crons", input=SAID)
+    async with open_database(tmp_path / "data" / "history.db") as database:  # its zone is known no longer
+        await SqlCrons(database).change(odd["cron_id"], lambda kept: replace(kept, timezone="Mars/X"))
+    await clock.turn(seconds=1)
+
+    async with start(config=PROJECT) as client:
+        await ran(client, thread_id, runs=1)
+        assert (await client.json(f"/runs/crons/{odd['cron_id']}"))["next_run_date"] is None
+
+
 async def test_deleting_an_assistant_deletes_its_crons(service: Client, sdk: LangGraphClient) -> None:
     own = await sdk.assistants.create("agent")
     await made(service, assistant_id=own["assistant_id"])

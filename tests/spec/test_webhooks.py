@@ -143,6 +143,9 @@ async def test_a_run_that_asks(service: Client, hook: Receiver) -> None:
 async def test_a_run_that_is_stopped(service: Client, hook: Receiver, action: str) -> None:
     thread_id = await thread(service)
     begun = await run(service, f"/threads/{thread_id}/runs", asking("forever", hook))
+    async with asyncio.timeout(20):
+        while not (await service.json(f"/threads/{thread_id}/state"))["values"]:
+            await asyncio.sleep(0.02)
     path = f"/threads/{thread_id}/runs/{begun['run_id']}/cancel"
     await service.http.post(path, params={"wait": "true", "action": action})
 
@@ -152,6 +155,7 @@ async def test_a_run_that_is_stopped(service: Client, hook: Receiver, action: st
     assert told["run_id"] == begun["run_id"]
     assert told["status"] == "interrupted"
     assert "error" not in told
+    assert told["values"] == {} if action == "rollback" else texts(told) == ["forever"]
 
 
 async def test_a_stream_ends_while_the_receiver_hangs(start: Start) -> None:
