@@ -69,7 +69,8 @@ async def command(thread_id: str, request: Request, caller: Asking, context: Usi
     id, method = (body.get("id"), body.get("method")) if isinstance(body, dict) else (None, None)
     if not isinstance(id, int) or isinstance(id, bool) or not isinstance(method, str):
         words = "Protocol commands must include an integer id and string method."
-        return JSONResponse({"type": "error", "id": None, "error": "invalid_argument", "message": words}, 400)
+        told = id if isinstance(id, int) and not isinstance(id, bool) else None
+        return JSONResponse({"type": "error", "id": told, "error": "invalid_argument", "message": words}, 400)
     params = body.get("params") or {}
     try:
         result = await _obey(method, params if isinstance(params, dict) else {}, thread_id, caller, context)
