@@ -12,7 +12,7 @@ from tests.compat.exchanges import UUID, Exchange, SentEvent
 
 KNOWN = {
     "fe096781-5601-53d2-b2f6-0d3403f7e9ca": "<agent>",
-    "27efa943-e7d9-5ae7-b7cb-7ca8da0b9cc4": "<parent>",
+    "0b226d00-e4ec-5b58-8e33-88f4bd4debe7": "<parent>",
     "00000000-0000-4000-8000-000000000000": "<nowhere>",
 }
 TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?")

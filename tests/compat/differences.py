@@ -120,6 +120,9 @@ ACCEPTED = (
         ours_alone,
     ),
     Accepted("going back restores the context too", "assistants/(latest|search)/.*/context/[ab]"),
+    Accepted(
+        "items of a store come newest first, as in its databases", r"store/(search|page)/body/items/\d+/(key|value/.)"
+    ),
     # Words and extras.
     Accepted("a bad request is told in pydantic's words", ".*/(no|bad|unknown)[^/]*/body/detail", is_text),
     Accepted("an unknown thread is 404 in the same words", "threads/(patch|copy) unknown/(status|body/detail)"),
@@ -129,6 +132,7 @@ ACCEPTED = (
     Accepted(
         "what cannot be cancelled or deleted is told in the same words", "background/cancel when over/body/detail"
     ),
+    Accepted("text is told to be text", "store/dotted/headers/content-type", ours_alone),
     Accepted("an unknown action is 422", "cancelling/bad action/status", lambda d: (d.ours, d.theirs) == (422, 404)),
     Accepted("a known path is 405", "probes/wrong method/(status|body/detail)"),
     Accepted(
@@ -150,7 +154,10 @@ ACCEPTED = (
         lambda d: d.ours is None,
     ),
     Accepted("a subgraph has started before it has values", "protocol_parent_hi/[a-z]+/frames/(lifecycle|values)"),
-    Accepted("values are told also where a run stops and where it goes on", "protocol_agent_approve/.*/frames/values"),
+    Accepted(
+        "values are told also where a run stops and where it goes on",
+        "protocol_agent_approve/.*/(frames/values|values/params/data/messages)",
+    ),
     Accepted("an empty field of a message is left out", "protocol_.*/messages/[0-9]+/artifact", theirs_alone),
     Accepted("events have numbers of their own", "protocol_.*/(event_id|seq)"),
     Accepted(

@@ -13,7 +13,7 @@ Talk = Callable[[Asked], Awaitable[None]]
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 AGENT = "fe096781-5601-53d2-b2f6-0d3403f7e9ca"
-PARENT = "27efa943-e7d9-5ae7-b7cb-7ca8da0b9cc4"
+PARENT = "0b226d00-e4ec-5b58-8e33-88f4bd4debe7"
 MODES = ("values", "updates", "messages", "messages-tuple", "custom", "debug", "tasks", "checkpoints", "events")
 
 CLOSED = {"connection": "close"}
