@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -19,7 +20,7 @@ from api.server.route import ServerRoute, reply
 from api.server.streams import respond
 from api.wire import langgraph, protocol
 from threadline.domain.errors import Conflict, Invalid, Limited, Missing, ThreadlineError
-from threadline.domain.records import Caller, Run, Thread
+from threadline.domain.records import ENDED, Caller, Run, Thread
 from threadline.services.bodies import Json
 from threadline.services.calls import RunBody, SendBody, missing
 from threadline.services.threads import as_uuid
@@ -27,6 +28,8 @@ from threadline.services.threads import as_uuid
 router = APIRouter(tags=["thread streams"], route_class=ServerRoute)
 
 MAX_SINCE = 2**53 - 1
+RESPOND_SECONDS = 10
+"""How long an answer may wait for the run that asked to come to its end."""
 
 
 # Commands
@@ -69,7 +72,8 @@ async def command(thread_id: str, request: Request, caller: Asking, context: Usi
     id, method = (body.get("id"), body.get("method")) if isinstance(body, dict) else (None, None)
     if not isinstance(id, int) or isinstance(id, bool) or not isinstance(method, str):
         words = "Protocol commands must include an integer id and string method."
-        return JSONResponse({"type": "error", "id": None, "error": "invalid_argument", "message": words}, 400)
+        told = id if isinstance(id, int) and not isinstance(id, bool) else None
+        return JSONResponse({"type": "error", "id": told, "error": "invalid_argument", "message": words}, 400)
     params = body.get("params") or {}
     try:
         result = await _obey(method, params if isinstance(params, dict) else {}, thread_id, caller, context)
@@ -121,10 +125,12 @@ async def _respond(params: dict[str, Any], thread_id: str, caller: Caller, conte
         raise Refused("invalid_argument", "input.respond requires an interrupt_id.")
     try:
         thread = await thread_of(thread_id, caller, context)
+        if thread.status == "busy" and resume.keys() - _asked(thread):
+            await _stopped(thread, context)
+            thread = await thread_of(thread_id, caller, context)
     except ThreadlineError as error:
         raise Refused("no_such_interrupt", error.message) from None
-    waiting = {interrupt["id"] for asked in thread.interrupts.values() for interrupt in asked}
-    unknown = resume.keys() - waiting
+    unknown = resume.keys() - _asked(thread)
     if unknown:
         raise Refused("no_such_interrupt", f"The thread does not wait for {', '.join(sorted(unknown))}.")
     answer = {"resume": resume, "update": body.update, "goto": body.goto}
@@ -135,6 +141,20 @@ async def _respond(params: dict[str, Any], thread_id: str, caller: Caller, conte
         "metadata": body.metadata,
     }
     await _start(call, thread_id, caller, context)
+
+
+def _asked(thread: Thread) -> set[str]:
+    return {interrupt["id"] for asked in thread.interrupts.values() for interrupt in asked}
+
+
+async def _stopped(thread: Thread, context: Context) -> None:
+    """Wait, not for long, for the run that goes on: it tells what it asks before it has ended."""
+    run = await context.runs.newest(thread)
+    if run is None or run.status in ENDED:
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(RESPOND_SECONDS):
+            await context.runs.ended(run)
 
 
 async def _json(request: Request) -> Any:

@@ -259,7 +259,7 @@ async def cancel(
     except Conflict:
         raise Missing("No runs found to cancel.") from None
     if not wait:
-        return Response(status_code=202, headers=places(run, "join"))
+        return Response(status_code=202)
     await context.runs.ended(run)
     return reply({}, headers=places(run, "join"))
 

@@ -218,8 +218,9 @@ async def patch(
 
 
 @router.delete("/{thread_id}", status_code=204, summary="Delete every trace of the thread; what runs on it stops")
-async def delete(thread: ThreadInPath, caller: Asking, context: Using) -> None:
+async def delete(thread: ThreadInPath, caller: Asking, context: Using) -> Response:
     await context.runs.delete_thread(thread.thread_id, caller)
+    return Response(status_code=204)
 
 
 @router.post("/{thread_id}/copy", summary="A new thread with the same state, past and conversation")

@@ -67,7 +67,9 @@ class Encoder:
             place = "".join(f"|{part}" for part in event.ns)
             async for slot, name, data in self._frames(event):
                 if (event.id, slot) > self._after:
-                    yield self._encode(name + place, data, event.id, slot)
+                    # Accumulated messages are one list, whichever graph they come from.
+                    whose = "" if name.startswith("messages/") else place
+                    yield self._encode(name + whose, data, event.id, slot)
 
     async def _frames(self, event: Event) -> AsyncIterator[tuple[int, str, bytes]]:
         """`(slot, event name, JSON)` of each frame of an event; a slot belongs to one kind of frame."""
@@ -142,6 +144,7 @@ class Encoder:
                 places = {
                     "checkpoint": payload["config"]["configurable"],
                     "parent_checkpoint": payload["parent_config"] and payload["parent_config"]["configurable"],
+                    "tasks": [_debugged(task) for task in data["tasks"]],
                 }
                 yield 1, "debug", _debug(event, "checkpoint", data["step"], {**payload, **places})
         if "values" in self._modes and "values" not in self._asked and data["source"] != "input":
@@ -175,6 +178,14 @@ def error_frame(error: Mapping[str, str]) -> bytes:
 def whole(brief: Mapping[str, Any]) -> dict[str, Any]:
     """A logged message with all its fields."""
     return {**_FIELDS.get(brief["type"], {**_PLAIN, "id": None}), **brief}
+
+
+def _debugged(task: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's task as debug frames have it: the state of a subgraph by its checkpoint."""
+    nested = task.get("state")
+    if not isinstance(nested, Mapping) or "configurable" not in nested:
+        return dict(task)
+    return {**{key: value for key, value in task.items() if key != "state"}, "checkpoint": nested["configurable"]}
 
 
 def _debug(event: Event, type: str, step: int, payload: dict[str, Any]) -> bytes:

@@ -66,6 +66,7 @@ def config_of(run: Run, *, callbacks: list[BaseCallbackHandler]) -> RunnableConf
             "run_attempt": run.attempt,
         },
         "callbacks": callbacks,
+        "run_name": run.graph_id,
     }
     if asked.get("tags"):
         config["tags"] = list(asked["tags"])

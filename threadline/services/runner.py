@@ -369,6 +369,7 @@ async def _parts(
         if event["event"] == "on_chain_stream" and event["run_id"] == run.run_id and isinstance(chunk, tuple):
             ns, mode, data = chunk if len(chunk) == 3 else ((), *chunk)
             yield {"type": mode, "ns": ns, "data": data}  # as `version="v2"` does
+            continue
         recorder.note(event)
 
 
