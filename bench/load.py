@@ -109,11 +109,11 @@ async def drive(service: Service, options: argparse.Namespace) -> dict[str, Any]
             raise Trouble(f"the service does not answer well: {turn.error}")
 
     processes = {**service.processes, "load": psutil.Process()}
-    before, began = {name: _cpu(process) for name, process in processes.items()}, time.perf_counter()
+    before, began = {name: cpu(process) for name, process in processes.items()}, time.perf_counter()
     clients = [client(service, questions, turns=options.turns) for _ in range(options.clients)]
     turns = [turn for turns in await asyncio.gather(*clients) for turn in turns]
     seconds = time.perf_counter() - began
-    cpu = {name: _cpu(process) - before[name] for name, process in processes.items()}
+    cpu = {name: cpu(process) - before[name] for name, process in processes.items()}
 
     ended = [turn for turn in turns if turn.error is None]
     return {
@@ -124,10 +124,10 @@ async def drive(service: Service, options: argparse.Namespace) -> dict[str, Any]
         "seconds": round(seconds, 2),
         "turns_per_second": round(len(ended) / seconds, 1),
         "events_per_second": round(sum(turn.events for turn in turns) / seconds),
-        "first_event_ms": _spread([turn.first_event for turn in ended]),
-        "first_token_ms": _spread([turn.first_token for turn in ended]),
-        "turn_ms": _spread([turn.took for turn in ended]),
-        "errors": _counted(turn.error for turn in turns if turn.error),
+        "first_event_ms": spread([turn.first_event for turn in ended]),
+        "first_token_ms": spread([turn.first_token for turn in ended]),
+        "turn_ms": spread([turn.took for turn in ended]),
+        "errors": counted(turn.error for turn in turns if turn.error),
         "cpu_ms_per_turn": {name: round(1000 * used / len(turns), 2) for name, used in cpu.items()},
         "rss_mb": {name: round(process.memory_info().rss / 2**20) for name, process in service.processes.items()},
     }
@@ -165,42 +165,61 @@ async def _say(
     writer: asyncio.StreamWriter,
     service: Service,
 ) -> str | None:
-    """One turn over a connection that is kept; the id of its session. Only as much of HTTP as it takes to count."""
-    body = json.dumps({"message": message, **({"session_id": session} if session else {})}).encode()
+    """One turn over a connection that is kept; the id of its session."""
+    body = {"message": message, **({"session_id": session} if session else {})}
+    first, last = await streamed(service, "/chat", body, turn, reader, writer, token=b"token")
+    if turn.error is None and last != b"done":
+        turn.error = last.decode() or "nothing came"
+    named = _SESSION.search(first)
+    return session or (named[1].decode() if named else None)
+
+
+async def streamed(
+    service: Service,
+    path: str,
+    body: dict[str, Any],
+    turn: Turn,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    token: bytes,
+) -> tuple[bytes, bytes]:
+    """One request whose frames are noted in `turn`: the first ones, and the last one's name.
+
+    Only as much of HTTP as it takes to count, so that the load takes little of the machine it measures.
+    """
+    content = json.dumps(body).encode()
     key = f"x-api-key: {service.key}\r\n" if service.key else ""
     head = (
-        f"POST /chat HTTP/1.1\r\nhost: {service.host}:{service.port}\r\n{key}"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: {service.host}:{service.port}\r\n{key}"
+        f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
     )
     began = time.perf_counter()
-    writer.write(head.encode() + body)
+    writer.write(head.encode() + content)
     answer = await reader.readuntil(b"\r\n\r\n")
     status = answer.split(b" ", 2)[1].decode()
     if status != "200":
         turn.error = status
-        return session
-    rest = last = b""
+        return b"", b""
+    rest = first = last = b""
     ended = False
     while not ended:
         data = await reader.read(65536)
         if not data:
             turn.error = "cut off"
-            return session
+            break
         arrived = rest + data
         ended = arrived.endswith(b"\r\n0\r\n\r\n") or arrived == b"0\r\n\r\n"  # the last chunk, as HTTP marks it
         frames, _, rest = arrived.rpartition(b"\r\n\r\n")  # what is only half there is looked at again
         found = _EVENT.findall(frames)
         if found:
-            last = found[-1]
+            first, last = first or frames, found[-1]
             turn.events += len(found)
             turn.first_event = turn.first_event or time.perf_counter() - began
-            if turn.first_token is None and b"token" in found:
+            if turn.first_token is None and token in found:
                 turn.first_token = time.perf_counter() - began
-        if session is None and (named := _SESSION.search(frames)):
-            session = named[1].decode()
     turn.took = time.perf_counter() - began
-    turn.error = None if last == b"done" else last.decode() or "nothing came"
-    return session
+    return first, last
 
 
 # The bare limit: the same graph, the same model, the same number of chats at once; no server
@@ -239,7 +258,7 @@ async def bare(options: argparse.Namespace) -> dict[str, Any]:
 
 async def _bare_child(options: argparse.Namespace, environment: dict[str, str]) -> dict[str, Any]:
     shape = ("--clients", str(options.clients), "--turns", str(options.turns), "--model", options.model)
-    async with _child("bench/load.py", "--bare", *shape, environment=environment) as (_, line):
+    async with child("bench/load.py", "--bare", *shape, environment=environment) as (_, line):
         return dict(json.loads(line))
 
 
@@ -253,18 +272,18 @@ async def model_server(options: argparse.Namespace) -> AsyncIterator[dict[str, s
         yield {}
         return
     shape = ("--tokens", str(options.tokens), "--delay", str(options.delay))
-    async with _child("-m", "tests.stubs.model_server", *shape) as (_, line):
+    async with child("-m", "tests.stubs.model_server", *shape) as (_, line):
         yield {"OPENAI_BASE_URL": line, "THREADLINE_MODEL": "stub-model"}
 
 
 @asynccontextmanager
-async def own_service(environment: dict[str, str]) -> AsyncIterator[Service]:
-    """A service on a free port, its state in a folder that goes with it."""
+async def own_service(environment: dict[str, str], *, config: Path = ROOT / "langgraph.json") -> AsyncIterator[Service]:
+    """A service of a project on a free port, its state in a folder that goes with it."""
     redis: list[psutil.Process] = []
     with tempfile.TemporaryDirectory(prefix="threadline-load-") as folder:
-        flags = ("--port", "0", "--data-dir", f"{folder}/data", "--config", str(ROOT / "langgraph.json"))
+        flags = ("--port", "0", "--data-dir", f"{folder}/data", "--config", str(config))
         try:
-            async with _child("-c", SERVICE, "up", *flags, environment=environment, folder=folder) as (process, line):
+            async with child("-c", SERVICE, "up", *flags, environment=environment, folder=folder) as (process, line):
                 address = urlsplit(line.rpartition(" ")[2])
                 redis += [child for child in process.children(recursive=True) if "redis" in child.name()]
                 processes = {"service": process, **({"redis": redis[0]} if redis else {})}
@@ -277,7 +296,7 @@ async def own_service(environment: dict[str, str]) -> AsyncIterator[Service]:
 
 
 @asynccontextmanager
-async def _child(
+async def child(
     *arguments: str, environment: dict[str, str] | None = None, folder: str | None = None
 ) -> AsyncIterator[tuple[psutil.Process, str]]:
     """A Python process and the first line it prints; gone at the end."""
@@ -323,7 +342,7 @@ def words(report: dict[str, Any]) -> str:
     shape = f"{report['clients']} clients, {report['turns']} turns, model {report['model']}"
     lines = [
         f"{shape}, {report['tokens']} tokens a turn" if report["tokens"] else shape,
-        *(f"{label:<16}{_both(report[name])}" for name, label in TIMES.items()),
+        *(f"{label:<16}{both(report[name])}" for name, label in TIMES.items()),
         f"{'throughput':<16}{report['turns_per_second']:g} turns/s, {report['events_per_second']} events/s"
         f" for {report['seconds']:g} s",
         f"{'CPU per turn':<16}" + ", ".join(f"{name} {used:g} ms" for name, used in cpu.items()),
@@ -344,11 +363,11 @@ def words(report: dict[str, Any]) -> str:
 TIMES = {"first_event_ms": "first event", "first_token_ms": "first token", "turn_ms": "turn"}
 
 
-def _both(spread: dict[str, float] | None) -> str:
+def both(spread: dict[str, float] | None) -> str:
     return f"p50 {spread['p50']:g} ms, p95 {spread['p95']:g} ms" if spread else "none"
 
 
-def _spread(seconds: Sequence[float | None]) -> dict[str, float] | None:
+def spread(seconds: Sequence[float | None]) -> dict[str, float] | None:
     known = [1000 * value for value in seconds if value is not None]
     if len(known) < 2:
         return {"p50": round(known[0], 1), "p95": round(known[0], 1)} if known else None
@@ -356,14 +375,14 @@ def _spread(seconds: Sequence[float | None]) -> dict[str, float] | None:
     return {"p50": round(cuts[9], 1), "p95": round(cuts[18], 1)}
 
 
-def _counted(kinds: Iterator[str]) -> dict[str, int]:
+def counted(kinds: Iterator[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for kind in kinds:
         counts[kind] = counts.get(kind, 0) + 1
     return counts
 
 
-def _cpu(process: psutil.Process) -> float:
+def cpu(process: psutil.Process) -> float:
     times = process.cpu_times()
     return times.user + times.system
 
@@ -378,9 +397,9 @@ def _stranger(url: str) -> Service:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Drives many chats at once and says what a turn costs.")
-    parser.add_argument("--clients", type=_between(1, 1000), default=100, help="chats at once")
-    parser.add_argument("--turns", type=_between(1, 100), default=3, help="turns of each, one after the other")
-    parser.add_argument("--tokens", type=_between(1, 10_000), default=100, help="tokens of an answer")
+    parser.add_argument("--clients", type=between(1, 1000), default=100, help="chats at once")
+    parser.add_argument("--turns", type=between(1, 100), default=3, help="turns of each, one after the other")
+    parser.add_argument("--tokens", type=between(1, 10_000), default=100, help="tokens of an answer")
     parser.add_argument("--delay", type=float, default=0, help="seconds after each token, as a real model takes")
     parser.add_argument("--model", choices=tuple(QUESTIONS), default="stub", help="who answers in the service started")
     parser.add_argument("--url", help="a service that runs here already; THREADLINE_KEY is shown to it")
@@ -390,7 +409,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _between(least: int, most: int) -> Any:
+def between(least: int, most: int) -> Any:
     def number(text: str) -> int:
         value = int(text)
         if not least <= value <= most:

@@ -236,9 +236,9 @@ async def _events(
                 asked=run.kwargs.get("stream_mode") or (),
                 state=_reader(context, run),
             )
-            async with aclosing(context.runs.follow(run)) as lines:
-                async for frame in encoder.frames(lines):
-                    yield frame
+            async with aclosing(context.runs.portions(run)) as portions:
+                async for portion in portions:
+                    yield await encoder.encode(portion)
 
 
 def _reader(context: Context, run: Run) -> langgraph.ReadState:
@@ -294,16 +294,10 @@ async def _frames(
                 after=after[1:] if run.position == after[0] else (0, -1),
             )
             last = 0
-            async with aclosing(context.runs.follow(run)) as lines:
-
-                async def noticed(lines: AsyncGenerator[Any] = lines) -> AsyncGenerator[Any]:
-                    nonlocal last
-                    async for line in lines:
-                        last = line.id
-                        yield line
-
-                async for frame in encoder.frames(noticed()):
-                    yield frame
+            async with aclosing(context.runs.portions(run)) as portions:
+                async for portion in portions:
+                    last = portion[-1].id
+                    yield await encoder.encode(portion)
             if (run.position, last, 100) > after:
                 done = orjson.dumps({"status": "run_done", "run_id": run.run_id})
                 yield b"event: metadata\r\ndata: %s\r\nid: %d-%d-100\r\n\r\n" % (done, run.position, last)

@@ -8,12 +8,11 @@ from contextlib import aclosing
 
 import orjson
 from fastapi.responses import Response, StreamingResponse
-from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from api import streams
 from api.context import Context
 from api.wire import langgraph
 from threadline.domain.errors import Conflict
-from threadline.domain.events import Event
 from threadline.domain.records import Run
 from threadline.services.results import followed
 
@@ -30,7 +29,7 @@ def stream_of(
     after: tuple[int, int] = FROM_START,
     ids: bool | None = None,
     cancels: bool = False,
-) -> EventSourceResponse:
+) -> Response:
     """The run's frames after `after`, until its end. `cancels`: a reader that leaves stops the run."""
     asked = run.kwargs.get("stream_mode") or ()
     encoder = langgraph.Encoder(
@@ -45,13 +44,8 @@ def stream_of(
     return respond(context, _frames(context, run, encoder, cancels=cancels), headers=headers)
 
 
-def respond(context: Context, frames: AsyncGenerator[bytes], *, headers: dict[str, str]) -> EventSourceResponse:
-    return EventSourceResponse(
-        _counted(frames, context),
-        ping=context.server_heartbeat,
-        ping_message_factory=lambda: ServerSentEvent(comment="heartbeat"),
-        headers={"Cache-Control": "no-store", **headers},
-    )
+def respond(context: Context, frames: AsyncGenerator[bytes], *, headers: dict[str, str]) -> Response:
+    return streams.respond(context, frames, headers=headers, heartbeat="heartbeat", seconds=context.server_heartbeat)
 
 
 async def nothing(*frames: bytes) -> AsyncGenerator[bytes]:
@@ -62,17 +56,11 @@ async def nothing(*frames: bytes) -> AsyncGenerator[bytes]:
 
 async def _frames(context: Context, run: Run, encoder: langgraph.Encoder, *, cancels: bool) -> AsyncGenerator[bytes]:
     ended = False
-
-    async def noticed(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-        nonlocal ended
-        async for event in events:
-            yield event
-        ended = True
-
     try:
-        async with aclosing(context.runs.follow(run)) as events, aclosing(noticed(events)) as seen:
-            async for frame in encoder.frames(seen):
-                yield frame
+        async with aclosing(context.runs.portions(run)) as portions:
+            async for portion in portions:
+                ended = portion[-1].type == "end"
+                yield await encoder.encode(portion)
     finally:
         if cancels and not ended:
             await asyncio.shield(_cancel(context, run))
@@ -83,13 +71,6 @@ async def _cancel(context: Context, run: Run) -> None:
         await context.runs.cancel(run)
     except Conflict:  # it ended meanwhile
         return
-
-
-async def _counted(frames: AsyncGenerator[bytes], context: Context) -> AsyncGenerator[bytes]:
-    with context.metrics.streams.track_inprogress():
-        async with aclosing(frames):
-            async for encoded in frames:
-                yield encoded
 
 
 def whole(context: Context, run: Run, *, headers: dict[str, str], cancels: bool = False) -> Response:

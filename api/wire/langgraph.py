@@ -7,7 +7,7 @@ frames of that event, so it does not depend on who reads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,24 +60,27 @@ class Encoder:
         self._metadata: dict[str | None, orjson.Fragment] = {}
         self._said: dict[str | None, AIMessageChunk] = {}
 
-    async def frames(self, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-        async for event in events:
+    async def encode(self, events: Iterable[Event]) -> bytes:
+        """The frames of some events, one after the other; empty if they have none."""
+        encoded: list[bytes] = []
+        for event in events:
             if event.ns and not self._subgraphs:
                 continue
             place = "".join(f"|{part}" for part in event.ns)
-            async for slot, name, data in self._frames(event):
+            if event.type == "messages":  # nearly all are, and they wait for nothing
+                frames = self._messages(event.data["message"], event.data["metadata"])
+            else:
+                frames = iter([frame async for frame in self._frames(event)])
+            for slot, name, data in frames:
                 if (event.id, slot) > self._after:
                     # Accumulated messages are one list, whichever graph they come from.
                     whose = "" if name.startswith("messages/") else place
-                    yield self._encode(name + whose, data, event.id, slot)
+                    encoded.append(self._encode(name + whose, data, event.id, slot))
 
     async def _frames(self, event: Event) -> AsyncIterator[tuple[int, str, bytes]]:
         """`(slot, event name, JSON)` of each frame of an event; a slot belongs to one kind of frame."""
         modes, data = self._modes, event.data
         match event.type:
-            case "messages":
-                for frame in self._messages(data["message"], data["metadata"]):
-                    yield frame
             case "custom" | "updates" | "events" | "tools" if event.type in modes:
                 yield 0, event.type, orjson.dumps(data)
             case "tasks":

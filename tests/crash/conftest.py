@@ -23,7 +23,7 @@ def lives(tmp_path: Path) -> Iterator[Lives]:
 
 @pytest.fixture
 def seed() -> int:
-    """Another one each time; `THREADLINE_CRASH_SEED` repeats one."""
-    chosen = int(os.environ.get("THREADLINE_CRASH_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"THREADLINE_CRASH_SEED={chosen}")
+    """Another one each time; `CRASH_SEED` repeats one."""
+    chosen = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"CRASH_SEED={chosen}")
     return chosen

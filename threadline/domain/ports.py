@@ -245,6 +245,10 @@ class EventLog(Protocol):
         """Every event with an id above `after`, as it comes, until the run's end."""
         ...
 
+    def portions(self, run_id: str, *, after: int = 0) -> AsyncGenerator[Sequence[Event]]:
+        """The same, with those together that are there at the same time."""
+        ...
+
     def values(self, run_id: str, ns: tuple[str, ...], checkpoint_id: str) -> bytes | None:
         """The JSON of a state that a run which is going on has just reached, if it is still at hand."""
         ...

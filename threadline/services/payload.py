@@ -71,9 +71,12 @@ def _text(text: str) -> str:
 
 def delta(message: BaseMessage) -> dict[str, Any]:
     """A message or message delta for the log: `{type, id, content}` and those other fields that are not empty."""
-    brief: dict[str, Any] = {"type": message.type, "id": message.id, "content": jsonable(message.content)}
+    content = message.content
+    text = _text(content) if isinstance(content, str) else jsonable(content)  # once a token: the usual case first
+    brief: dict[str, Any] = {"type": message.type, "id": message.id, "content": text}
+    given = message.__dict__ if not message.model_extra else {**message.__dict__, **message.model_extra}
     for name in _FIELDS:
-        value = getattr(message, name, None)
+        value = given.get(name)
         if value:
             brief[name] = jsonable(value)
     return brief

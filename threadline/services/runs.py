@@ -125,6 +125,10 @@ class Runs:
         """The run's events after `after`, until its end."""
         return self._log.follow(run.run_id, after=after)
 
+    def portions(self, run: Run, *, after: int = 0) -> AsyncGenerator[Sequence[Event]]:
+        """The same events, with those together that are there at the same time."""
+        return self._log.portions(run.run_id, after=after)
+
     def on_thread(self, thread_id: str, *, after: int = 0) -> AsyncGenerator[Run]:
         """The runs that begin on a thread, in order, those after place `after`; those to come too. It never ends."""
         return self._runner.begun(thread_id, after=after)

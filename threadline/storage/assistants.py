@@ -33,8 +33,7 @@ class SqlAssistants:
 
     async def get(self, assistant_id: str) -> Assistant | None:
         query = select(assistants).where(assistants.c.assistant_id == assistant_id)
-        async with self._database.reader.connect() as connection:
-            row = (await connection.execute(query)).mappings().first()
+        row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
         return Assistant(**row) if row else None
 
     async def search(self, query: AssistantQuery) -> tuple[Sequence[Assistant], int]:

@@ -3,32 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import structlog
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from threadline.domain.errors import Unavailable
+from threadline.storage.commits import Commits
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+READERS = 2
+"""Threads that read for all runs."""
+
+_JSON: dict[str, Any] = {
+    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_deserializer": orjson.loads,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
     """Two engines on one file. SQLite lets one connection write at a time, so `writer` has one and callers queue for
-    it in process, where waiting is fair, and not in the file's lock, where it is not."""
+    it in process, where waiting is fair, and not in the file's lock, where it is not.
+
+    What every run does goes through `write` and `read`: one way to a thread and back, where the engines take several
+    for each statement."""
 
     writer: AsyncEngine
     reader: AsyncEngine
+    commits: Commits
+    engine: Engine
+    threads: Executor
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Do work in a transaction that it may share with others; see `Commits`."""
+        return await self.commits.write(work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` reads, in a thread."""
+
+        def reading() -> T:
+            with self.engine.connect() as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self.threads, reading)
 
     async def ping(self) -> None:
         async with self.reader.connect() as connection:
@@ -44,23 +73,34 @@ async def open_database(path: Path) -> AsyncIterator[Database]:
     await asyncio.to_thread(_migrate, path)
     writer = _engine(path, connections=1)
     reader = _engine(path, connections=4)
-    try:
-        yield Database(writer, reader)
-    finally:
-        await reader.dispose()
-        await writer.dispose()
+    engine = _sync_engine(path)
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="history-commit") as thread,
+        ThreadPoolExecutor(READERS, thread_name_prefix="history-read") as threads,
+    ):
+        commits = Commits(engine, writer=writer, thread=thread)
+        try:
+            yield Database(writer, reader, commits, engine, threads)
+        finally:
+            await commits.aclose()
+            await reader.dispose()
+            await writer.dispose()
+            engine.dispose()
 
 
 def _engine(path: Path, *, connections: int) -> AsyncEngine:
     engine = create_async_engine(
-        f"sqlite+aiosqlite:///{path}",
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=60,
-        json_serializer=lambda value: orjson.dumps(value).decode(),
-        json_deserializer=orjson.loads,
+        f"sqlite+aiosqlite:///{path}", pool_size=connections, max_overflow=0, pool_timeout=60, **_JSON
     )
     event.listen(engine.sync_engine, "connect", _tune)
+    return engine
+
+
+def _sync_engine(path: Path) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}", pool_size=READERS + 1, max_overflow=0, connect_args={"check_same_thread": False}, **_JSON
+    )
+    event.listen(engine, "connect", _tune)
     return engine
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
@@ -25,6 +26,13 @@ log = structlog.get_logger(__name__)
 KEPT_VALUES = 16
 """States of a run that are kept at hand while it goes on. A reader that is further behind reads them from history."""
 
+PORTION = 64
+"""Events a reader is given together, at most: one that reads a long log from its start must let others have a turn."""
+MODERATION = 4
+"""How many times as long as the loop took to come to a reader it may wait for more, up to `MODERATION_LIMIT` seconds.
+On an idle machine that is nothing; on a busy one several events make one write, and all readers gain by it."""
+MODERATION_LIMIT = 0.1
+
 BATCH_SECONDS = 0.05
 """How long events gather before they go to the live log together."""
 
@@ -32,7 +40,7 @@ BATCH_SECONDS = 0.05
 class Tape:
     """One run's events in this process, and those who wait for more."""
 
-    __slots__ = ("copied", "ended", "events", "next_id", "values", "waiting")
+    __slots__ = ("copied", "ended", "events", "next_id", "values", "waiting", "woken")
 
     def __init__(self, events: Iterable[Event], next_id: int) -> None:
         self.events = list(events)
@@ -40,26 +48,31 @@ class Tape:
         self.copied = len(self.events)
         self.ended = False
         self.waiting: set[asyncio.Event] = set()
+        self.woken = 0.0
         self.values: OrderedDict[tuple[tuple[str, ...], str], bytes] = OrderedDict()
 
     def wake(self) -> None:
+        self.woken = time.monotonic()
         for waiter in self.waiting:
             waiter.set()
 
-    async def follow(self, after: int) -> AsyncGenerator[Event]:
-        position, waiter = 0, asyncio.Event()
+    async def portions(self, after: int) -> AsyncGenerator[Sequence[Event]]:
+        """All there is, as often as there is more."""
+        position, waiter = bisect_right(self.events, after, key=lambda event: event.id), asyncio.Event()
         self.waiting.add(waiter)
         try:
             while True:
                 waiter.clear()
                 while position < len(self.events):
-                    event = self.events[position]
-                    position += 1
-                    if event.id > after:
-                        yield event
+                    portion = self.events[position : position + PORTION]
+                    position += len(portion)
+                    yield portion
                 if self.ended:
                     return
                 await waiter.wait()
+                behind = time.monotonic() - self.woken
+                if behind > 0.002 and not self.ended:
+                    await asyncio.sleep(min(MODERATION * behind, MODERATION_LIMIT))
         finally:
             self.waiting.discard(waiter)
 
@@ -145,16 +158,22 @@ class TieredEventLog:
         except Unavailable:
             log.warning("live_log_away", runs=len(run_ids))
 
-    async def follow(self, run_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
+    async def portions(self, run_id: str, *, after: int = 0) -> AsyncGenerator[Sequence[Event]]:
         tape = self._tapes.get(run_id)
         if tape is not None:
-            async with aclosing(tape.follow(after)) as events:
-                async for event in events:
-                    yield event
+            async with aclosing(tape.portions(after)) as portions:
+                async for portion in portions:
+                    yield portion
             return
-        for event in await self._archive.read(run_id) or ():
-            if event.id > after:
-                yield event
+        events = [event for event in await self._archive.read(run_id) or () if event.id > after]
+        for start in range(0, len(events), PORTION):
+            yield events[start : start + PORTION]
+
+    async def follow(self, run_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
+        async with aclosing(self.portions(run_id, after=after)) as portions:
+            async for portion in portions:
+                for event in portion:
+                    yield event
 
     @asynccontextmanager
     async def copying(self) -> AsyncIterator[None]:

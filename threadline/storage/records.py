@@ -6,10 +6,24 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, case, delete, exists, func, insert, literal, select, tuple_, type_coerce, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -40,14 +54,14 @@ class SqlThreads:
 
     async def create(self, thread: Thread) -> None:
         try:
-            async with self._database.writer.begin() as connection:
-                await connection.execute(insert(threads).values(**asdict(thread)))
+            await self._database.write(lambda connection: connection.execute(insert(threads).values(**asdict(thread))))
         except IntegrityError as error:
             raise Conflict(f"Thread with ID {thread.thread_id} already exists") from error
 
     async def get(self, thread_id: str) -> Thread | None:
-        async with self._database.reader.connect() as connection:
-            return await _thread(connection, thread_id)
+        query = select(*SHOWN).where(threads.c.thread_id == thread_id)
+        row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
+        return Thread(**row) if row else None
 
     async def list(self, *, owner: str, limit: int, before: str | None = None) -> list[Thread]:
         position = tuple_(threads.c.updated_at, threads.c.thread_id)
@@ -106,29 +120,11 @@ class SqlRuns:
         self._database = database
 
     async def create(self, run: Run, *, title: str | None = None, thread: Thread | None = None) -> None:
-        runs_on = {"graph_id": run.graph_id, **({"assistant_id": run.assistant_id} if run.assistant_id else {})}
-        begins = run.status == "running"
-        async with self._database.writer.begin() as connection:
-            if thread is not None:
-                opened = replace(thread, title=title, metadata={**thread.metadata, **runs_on}, begun=int(begins))
-                await connection.execute(insert(threads).values(**asdict(opened)))
-                await connection.execute(insert(runs).values(**asdict(replace(run, position=int(begins)))))
-                return
-            await connection.execute(insert(runs).values(**asdict(run)))
-            if begins:
-                await _take_place(connection, run)
-            used: dict[str, Any] = {
-                "updated_at": run.created_at,
-                "expires_at": _renewed(run.created_at),
-                "metadata": func.json_patch(threads.c.metadata, orjson.dumps(runs_on).decode()),
-            }
-            if title is not None:
-                used["title"] = func.coalesce(threads.c.title, title)
-            await connection.execute(update(threads).where(threads.c.thread_id == run.thread_id).values(**used))
+        await self._database.write(partial(_create, run=run, title=title, thread=thread))
 
     async def get(self, run_id: str) -> Run | None:
-        async with self._database.reader.connect() as connection:
-            row = (await connection.execute(select(runs).where(runs.c.run_id == run_id))).mappings().first()
+        query = select(runs).where(runs.c.run_id == run_id)
+        row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
         return Run(**row) if row else None
 
     async def list(self, *, thread_id: str | None = None, status: Collection[RunStatus] = ()) -> list[Run]:
@@ -157,17 +153,18 @@ class SqlRuns:
             return [Run(**row) for row in (await connection.execute(query)).mappings()]
 
     async def start(self, run: Run) -> None:
-        async with self._database.writer.begin() as connection:
-            await connection.execute(
-                update(runs).where(runs.c.run_id == run.run_id).values(status="running", attempt=run.attempt)
-            )
+        def begin(connection: Connection) -> None:
+            values = {"status": "running", "attempt": run.attempt}
+            connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(**values))
             if not run.position:
-                await _take_place(connection, run)
+                _take_place(connection, run)
+
+        await self._database.write(begin)
 
     async def begun(self, thread_id: str, *, after: int) -> Sequence[Run]:
         query = select(runs).where(runs.c.thread_id == thread_id, runs.c.position > after).order_by(runs.c.position)
-        async with self._database.reader.connect() as connection:
-            return [Run(**row) for row in (await connection.execute(query)).mappings()]
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [Run(**row) for row in rows]
 
     async def finish(
         self,
@@ -178,21 +175,23 @@ class SqlRuns:
         leaves: ThreadStatus | None = None,
         interrupts: Mapping[str, Any] | None = None,
     ) -> None:
-        async with self._database.writer.begin() as connection:
+        def end(connection: Connection) -> None:
             ended = {"status": run.status, "ended_at": run.ended_at, "updated_at": run.ended_at, "error": run.error}
-            await connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(**ended))
+            connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(**ended))
             left: dict[str, Any] = {"updated_at": run.ended_at, "expires_at": _renewed(run.ended_at)}
             if leaves is not None:
                 told = {"status": leaves, "error": _told(run.error), "interrupts": interrupts or {}}
                 left |= {"state_updated_at": run.ended_at, **told}
-            await connection.execute(update(threads).where(threads.c.thread_id == run.thread_id).values(**left))
+            connection.execute(update(threads).where(threads.c.thread_id == run.thread_id).values(**left))
             archived = {"run_id": run.run_id, "thread_id": run.thread_id, "events": pack(log)}
             statement = upsert(run_logs).values(**archived)
-            await connection.execute(
+            connection.execute(
                 statement.on_conflict_do_update(index_elements=["run_id"], set_={"events": statement.excluded.events})
             )
             if turn is not None:
-                await _keep(connection, turn)
+                _keep(connection, turn)
+
+        await self._database.write(end)
 
     async def delete(self, run_id: str) -> None:
         async with self._database.writer.begin() as connection:
@@ -204,11 +203,32 @@ class SqlRuns:
             await connection.execute(delete(runs).where(runs.c.run_id == run_id))
 
 
-async def _take_place(connection: AsyncConnection, run: Run) -> None:
+def _create(connection: Connection, *, run: Run, title: str | None, thread: Thread | None) -> None:
+    runs_on = {"graph_id": run.graph_id, **({"assistant_id": run.assistant_id} if run.assistant_id else {})}
+    begins = run.status == "running"
+    if thread is not None:
+        opened = replace(thread, title=title, metadata={**thread.metadata, **runs_on}, begun=int(begins))
+        connection.execute(insert(threads).values(**asdict(opened)))
+        connection.execute(insert(runs).values(**asdict(replace(run, position=int(begins)))))
+        return
+    connection.execute(insert(runs).values(**asdict(run)))
+    if begins:
+        _take_place(connection, run)
+    used: dict[str, Any] = {
+        "updated_at": run.created_at,
+        "expires_at": _renewed(run.created_at),
+        "metadata": func.json_patch(threads.c.metadata, orjson.dumps(runs_on).decode()),
+    }
+    if title is not None:
+        used["title"] = func.coalesce(threads.c.title, title)
+    connection.execute(update(threads).where(threads.c.thread_id == run.thread_id).values(**used))
+
+
+def _take_place(connection: Connection, run: Run) -> None:
     of_run = threads.c.thread_id == run.thread_id
-    await connection.execute(update(threads).where(of_run).values(begun=threads.c.begun + 1))
+    connection.execute(update(threads).where(of_run).values(begun=threads.c.begun + 1))
     place = select(threads.c.begun).where(of_run).scalar_subquery()
-    await connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(position=place))
+    connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(position=place))
 
 
 def _told(error: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -227,13 +247,12 @@ class SqlTurns:
         if before is not None:
             query = query.where(chat_history.c.id < before)
         query = query.order_by(chat_history.c.id.desc()).limit(limit)
-        async with self._database.reader.connect() as connection:
-            return [Turn(**row) for row in (await connection.execute(query)).mappings()]
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [Turn(**row) for row in rows]
 
     async def get(self, session_id: str, turn_id: str) -> Turn | None:
         query = select(chat_history).where(chat_history.c.session_id == session_id, turn_id_of() == turn_id)
-        async with self._database.reader.connect() as connection:
-            row = (await connection.execute(query)).mappings().first()
+        row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
         return Turn(**row) if row else None
 
     async def copy(self, source: str, target: str) -> None:
@@ -334,13 +353,13 @@ def _conditions(query: ThreadQuery) -> list[ColumnElement[bool]]:
     return conditions
 
 
-async def _keep(connection: AsyncConnection, turn: Turn) -> None:
+def _keep(connection: Connection, turn: Turn) -> None:
     """Write the turn's row; a resumed turn already has one."""
     values = {name: value for name, value in asdict(turn).items() if name not in ("id", "created_at")}
-    changed = await connection.execute(
+    changed = connection.execute(
         update(chat_history)
         .where(turn_id_of() == turn.extra_metadata["turn_id"], chat_history.c.session_id == turn.session_id)
         .values(**values)
     )
     if changed.rowcount == 0:
-        await connection.execute(insert(chat_history).values(**values, created_at=turn.created_at))
+        connection.execute(insert(chat_history).values(**values, created_at=turn.created_at))
