@@ -76,6 +76,7 @@ class Encoder:
                     # Accumulated messages are one list, whichever graph they come from.
                     whose = "" if name.startswith("messages/") else place
                     encoded.append(self._encode(name + whose, data, event.id, slot))
+        return b"".join(encoded)
 
     async def _frames(self, event: Event) -> AsyncIterator[tuple[int, str, bytes]]:
         """`(slot, event name, JSON)` of each frame of an event; a slot belongs to one kind of frame."""
