@@ -78,7 +78,7 @@ def unseal(sealed: str) -> tuple[str, bytes]:
     return type_, b64decode(data, validate=True)
 
 
-def _extension(value: Any) -> ormsgpack.Ext:
+def _extension(value: Any) -> Any:
     """A value that msgpack does not know, as LangGraph writes it."""
     if name := _NAMES.get(type(value)):
         fields = value.__pydantic_serializer__.to_python(value)
