@@ -69,7 +69,7 @@ def test_what_is_given_is_not_changed() -> None:
 
 def test_snapshots_become_rarer_as_it_grows() -> None:
     channel = Conversation().from_checkpoint([HumanMessage(str(n), id=str(n)) for n in range(4000)])
-    assert channel.snapshot_frequency == 2000
-    assert channel.copy().snapshot_frequency == 2000
+    assert channel.snapshot_frequency == 400
+    assert channel.copy().snapshot_frequency == 400
     channel.update([RemoveMessage(REMOVE_ALL_MESSAGES)])
     assert channel.snapshot_frequency == channel.copy().snapshot_frequency == SNAPSHOT_LEAST

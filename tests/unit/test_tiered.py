@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from subprocess import run
 from typing import Any
 
 import pytest
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+)
 from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+from langgraph.types import Send
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
@@ -18,6 +33,7 @@ from threadline.storage import open_saver
 from threadline.storage.breaker import Breaker
 from threadline.storage.keys import live_checkpoint
 from threadline.storage.serde import seal, strict_serializer, unseal
+from threadline.storage.together import MOST_BYTES, Together
 
 
 class Store:
@@ -96,6 +112,32 @@ async def test_a_fault_that_is_not_the_stores_is_raised(store: Store, breaker: B
     assert breaker.closed
 
 
+async def test_what_many_ask_meanwhile_shares_the_next_round_trip() -> None:
+    rounds: list[Sequence[int]] = []
+
+    async def double(items: Sequence[int]) -> list[int] | None:
+        rounds.append(items)
+        await asyncio.sleep(0)
+        if 13 in items:
+            raise LookupError
+        return None if 0 in items else [2 * item for item in items]
+
+    together = Together(double, size=lambda item: MOST_BYTES if item == 5 else 1)
+
+    assert await asyncio.gather(*(together(item) for item in (1, 2, 5, 3, 4))) == [2, 4, 10, 6, 8]
+    assert rounds == [[1, 2, 5], [3, 4]]
+    assert await asyncio.gather(together(0), together(1)) == [None, None]
+    with pytest.raises(LookupError):
+        await together(13)
+
+    left = asyncio.create_task(together(1))
+    stays = asyncio.create_task(together(7))
+    await asyncio.sleep(0)
+    left.cancel()
+    assert await stays == 14
+    await together.aclose()
+
+
 def test_sealing_is_lossless() -> None:
     sealed = seal("msgpack", bytes(range(256)))
     assert sealed.isascii()
@@ -123,6 +165,53 @@ def test_only_listed_types_are_built() -> None:
     assert value == [Decimal(1), HumanMessage("x"), {"x": 1}]
     with pytest.raises(TypeError):
         serde.dumps_typed(Fraction(1, 2))
+
+
+MESSAGES = [
+    HumanMessage("안녕 \ud83d", id="1", name="n", additional_kwargs={"a": [1, {"b": None}]}),
+    HumanMessage([{"type": "text", "text": "x"}, "y"]),
+    SystemMessage("s", response_metadata={1: "int key"}),
+    ToolMessage("t", tool_call_id="c", artifact={"at": datetime(2026, 1, 1, tzinfo=UTC)}, status="error"),
+    AIMessage(
+        "a",
+        tool_calls=[{"name": "f", "args": {"x": Decimal(1)}, "id": "c"}],
+        invalid_tool_calls=[{"name": "g", "args": "{", "id": "d", "error": "e"}],
+        usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
+    ),
+    AIMessage("", additional_kwargs={"tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]}),
+    AIMessage("extra", beyond={"the": "schema"}),
+    AIMessageChunk("chunk", id="2"),
+    RemoveMessage("1"),
+    HumanMessage.model_construct(content=7, type="human"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize("message", MESSAGES, ids=repr)
+def test_messages_are_written_and_read_as_langgraph_does(message: Any) -> None:
+    ours, stock = strict_serializer(), JsonPlusSerializer(allowed_msgpack_modules=None)
+    for value in (message, {"channel_values": {"messages": _DeltaSnapshot([message]), "send": Send("n", [message])}}):
+        written = ours.dumps_typed(value)
+        assert written == stock.dumps_typed(value)
+
+        read, expected = ours.loads_typed(written), stock.loads_typed(written)
+        assert repr(_bare(read)) == repr(_bare(expected))
+
+
+def _bare(value: Any) -> Any:
+    """A value with messages as all that they hold: class, fields, extras, which fields were set."""
+    if isinstance(value, dict):
+        return {key: _bare(item) for key, item in value.items()}
+    if isinstance(value, _DeltaSnapshot):
+        return ["snapshot", _bare(value.value)]
+    if isinstance(value, Send):
+        return ["send", value.node, _bare(value.arg)]
+    if isinstance(value, list):
+        return [_bare(item) for item in value]
+    if isinstance(value, BaseMessage):
+        state = value.__getstate__()
+        return [type(value).__name__, *(sorted(item) if isinstance(item, set) else item for item in state.values())]
+    return value
 
 
 def test_strictness_is_not_left_to_the_environment() -> None:

@@ -39,5 +39,6 @@ async def open_saver(
             tier = await stack.enter_async_context(open_live(live, ttl=ttl, allowed=allowed))
         kept = await stack.enter_async_context(open_history(history, allowed=allowed))
         saver = TieredSaver(kept, tier, breaker=Breaker("live checkpoints", clock=clock))
+        stack.push_async_callback(saver.aclose)
         await saver.check_live()
         yield saver

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -14,17 +13,32 @@ from langgraph.checkpoint.redis.ashallow import AsyncShallowRedisSaver
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
-from threadline.domain.errors import Invalid, Unavailable
+from threadline.domain.errors import Invalid
 from threadline.storage import keys
 from threadline.storage.allowlist import Name
 from threadline.storage.rows import Row
 from threadline.storage.serde import seal, strict_serializer, unseal
 
 CONNECTIONS = 64
-SEND_TIMEOUT = 1.0
-"""Seconds one round trip may take before its connection is given up."""
+
+# Each a single command with a single reply, since reading two replies for every checkpoint in Python took longer than
+# all of Redis's own work; and a script is done whole or not at all, so that no key is left without its TTL.
+KEEP = """
+for place, key in ipairs(KEYS) do
+    redis.call('JSON.SET', key, '$', ARGV[place + 1])
+    redis.call('EXPIRE', key, ARGV[1])
+end
+"""
+FIND = """
+local found = {}
+for place, key in ipairs(KEYS) do
+    local document = redis.pcall('JSON.GET', key)
+    found[place] = type(document) == 'string' and document
+    if found[place] then redis.call('EXPIRE', key, ARGV[1]) end
+end
+return found
+"""
 
 
 @asynccontextmanager
@@ -38,8 +52,7 @@ async def open_live(
     if not isinstance(ttl, int) or ttl < 1:
         raise Invalid("The lease of live checkpoints must be a whole number of seconds, at least 1.")
     if isinstance(redis, Redis):
-        async with aclosing(LiveCheckpoints(redis, ttl=ttl, allowed=allowed)) as live:
-            yield live
+        yield LiveCheckpoints(redis, ttl=ttl, allowed=allowed)
         return
     # No retries: a run does not wait for Redis.
     try:
@@ -48,8 +61,8 @@ async def open_live(
         raise Invalid(
             "The live tier must be given as redis://host:port, as an asynchronous client, or None."
         ) from error
-    async with Redis.from_pool(pool) as client, aclosing(LiveCheckpoints(client, ttl=ttl, allowed=allowed)) as live:
-        yield live
+    async with Redis.from_pool(pool) as client:
+        yield LiveCheckpoints(client, ttl=ttl, allowed=allowed)
 
 
 class LiveCheckpoints(AsyncShallowRedisSaver):
@@ -64,10 +77,8 @@ class LiveCheckpoints(AsyncShallowRedisSaver):
         super().__init__(redis_client=redis, ttl={"default_ttl": ttl / 60, "refresh_on_read": True})
         self.serde = strict_serializer(allowed)
         self._ttl = ttl
-        self._batch = _Batch(redis, ttl)
-
-    async def aclose(self) -> None:
-        await self._batch.aclose()
+        self._keep = redis.register_script(KEEP)
+        self._find = redis.register_script(FIND)
 
     def create_indexes(self) -> None:
         """None is needed."""
@@ -83,47 +94,33 @@ class LiveCheckpoints(AsyncShallowRedisSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         row = Row.write(config, checkpoint, metadata, self.serde)
-        await self.keep(row)
+        await self.keep([row])
         return row.config
 
-    async def keep(self, row: Row) -> None:
-        """Make this row the live checkpoint of its thread and namespace, with a new lease.
+    async def keep(self, rows: Sequence[Row]) -> Sequence[None]:
+        """Make these rows the live checkpoints of their threads and namespaces, each with a new lease."""
+        names = [keys.live_checkpoint(row.thread_id, row.checkpoint_ns) for row in rows]
+        await self._keep(names, [self._ttl, *map(_document, rows)])
+        return [None] * len(rows)
 
-        Whatever other sessions keep at that moment goes in the same round trip.
+    async def find(self, places: Sequence[tuple[str, str]]) -> Sequence[Row | None]:
+        """The live checkpoints of these threads and namespaces, their leases renewed.
+
+        None for one that is not there, is damaged or belongs to another place.
         """
-        document = {
-            "thread_id": row.thread_id,
-            "checkpoint_ns": row.checkpoint_ns,
-            "checkpoint_id": row.checkpoint_id,
-            "parent_checkpoint_id": row.parent_id,
-            "checkpoint": seal(row.type, row.checkpoint),
-            "metadata": row.metadata.decode(),
-        }
-        key = keys.live_checkpoint(row.thread_id, row.checkpoint_ns)
-        await self._batch.set(key, orjson.dumps(document))
+        names = [keys.live_checkpoint(thread_id, checkpoint_ns) for thread_id, checkpoint_ns in places]
+        found = await self._find(names, [self._ttl])
+        rows = [_row(document) if document else None for document in found]
+        return [
+            row if row and (row.thread_id, row.checkpoint_ns) == place else None
+            for row, place in zip(rows, places, strict=True)
+        ]
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The live checkpoint without its pending writes, its lease renewed; None if none is there or it is damaged."""
-        thread_id = str(config["configurable"]["thread_id"])
-        checkpoint_ns = config["configurable"].get("checkpoint_ns", "")
-        key = keys.live_checkpoint(thread_id, checkpoint_ns)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.execute_command("JSON.GET", key)
-            pipe.expire(key, self._ttl)
-            document, _ = await pipe.execute()
-        if document is None:
-            return None
-        try:
-            row = _row(orjson.loads(document))
-            held = row.read(self.serde, pending_writes=[])
-            intact = (row.thread_id, row.checkpoint_ns, held.checkpoint["id"]) == (
-                thread_id,
-                checkpoint_ns,
-                row.checkpoint_id,
-            )
-        except (ValueError, TypeError, KeyError, AttributeError, Unavailable):
-            return None
-        return held if intact else None
+        """The live checkpoint without its pending writes; None if none is there or it is damaged."""
+        place = (str(config["configurable"]["thread_id"]), config["configurable"].get("checkpoint_ns", ""))
+        (row,) = await self.find([place])
+        return row.read_if_intact(self.serde) if row else None
 
     async def forget(self, places: Iterable[tuple[str, str]]) -> bool:
         """Drop the live checkpoints of these threads and namespaces. True once it is done."""
@@ -144,61 +141,31 @@ class LiveCheckpoints(AsyncShallowRedisSaver):
         raise NotImplementedError("History knows the namespaces of a thread: see forget().")
 
 
-class _Batch:
-    """Sets documents, each with its lease: all that come while one round trip is under way share the next one."""
-
-    def __init__(self, redis: Redis, ttl: int) -> None:
-        self._redis = redis
-        self._ttl = ttl
-        self._brought: list[tuple[str, bytes, asyncio.Future[None]]] = []
-        self._sending: asyncio.Task[None] | None = None
-
-    async def set(self, key: str, document: bytes) -> None:
-        done = asyncio.get_running_loop().create_future()
-        self._brought.append((key, document, done))
-        if self._sending is None:
-            self._sending = asyncio.create_task(self._send())
-        await done
-
-    async def aclose(self) -> None:
-        if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.wait([self._sending])
-
-    async def _send(self) -> None:
-        try:
-            while self._brought:
-                batch = [each for each in self._brought if not each[2].done()]
-                self._brought = []
-                await self._send_all(batch)
-        finally:
-            self._sending = None
-
-    async def _send_all(self, batch: Sequence[tuple[str, bytes, asyncio.Future[None]]]) -> None:
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT), self._redis.pipeline(transaction=True) as pipe:
-                for key, document, _ in batch:
-                    pipe.execute_command("JSON.SET", key, "$", document)
-                    pipe.expire(key, self._ttl)
-                await pipe.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            for _, _, done in batch:
-                if not done.done():
-                    done.set_exception(error)
-        else:
-            for _, _, done in batch:
-                if not done.done():
-                    done.set_result(None)
-
-
-def _row(document: dict[str, Any]) -> Row:
-    type_, checkpoint = unseal(document["checkpoint"])
-    return Row(
-        thread_id=document["thread_id"],
-        checkpoint_ns=document["checkpoint_ns"],
-        checkpoint_id=document["checkpoint_id"],
-        parent_id=document["parent_checkpoint_id"],
-        type=type_,
-        checkpoint=checkpoint,
-        metadata=document["metadata"].encode(),
+def _document(row: Row) -> bytes:
+    return orjson.dumps(
+        {
+            "thread_id": row.thread_id,
+            "checkpoint_ns": row.checkpoint_ns,
+            "checkpoint_id": row.checkpoint_id,
+            "parent_checkpoint_id": row.parent_id,
+            "checkpoint": seal(row.type, row.checkpoint),
+            "metadata": row.metadata.decode(),
+        }
     )
+
+
+def _row(document: bytes | str) -> Row | None:
+    try:
+        fields = orjson.loads(document)
+        type_, checkpoint = unseal(fields["checkpoint"])
+        return Row(
+            thread_id=fields["thread_id"],
+            checkpoint_ns=fields["checkpoint_ns"],
+            checkpoint_id=fields["checkpoint_id"],
+            parent_id=fields["parent_checkpoint_id"],
+            type=type_,
+            checkpoint=checkpoint,
+            metadata=fields["metadata"].encode(),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None

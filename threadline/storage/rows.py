@@ -72,6 +72,14 @@ class Row:
             pending_writes=pending_writes,
         )
 
+    def read_if_intact(self, serde: SerializerProtocol) -> CheckpointTuple | None:
+        """The same without pending writes, of a row that was kept where others write too; None if it is damaged."""
+        try:
+            held = self.read(serde, pending_writes=[])
+            return held if held.checkpoint["id"] == self.checkpoint_id else None
+        except (ValueError, TypeError, KeyError, AttributeError, Unavailable):
+            return None
+
     @property
     def config(self) -> RunnableConfig:
         return self._place(self.checkpoint_id)

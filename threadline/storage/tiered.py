@@ -26,6 +26,8 @@ from threadline.domain.errors import Invalid
 from threadline.storage.breaker import Breaker
 from threadline.storage.history import History
 from threadline.storage.pruner import HistoryPruner, Rebuild
+from threadline.storage.rows import Row
+from threadline.storage.together import Together
 
 if TYPE_CHECKING:  # its package takes half a second to import, for nothing where there is no live tier
     from threadline.storage.live_checkpoints import LiveCheckpoints
@@ -33,6 +35,9 @@ if TYPE_CHECKING:  # its package takes half a second to import, for nothing wher
 T = TypeVar("T")
 Place = tuple[str, str]
 """A thread id and a checkpoint namespace."""
+
+FOUND = 2**17
+"""Bytes a live checkpoint is taken to have before it is read."""
 
 _REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff,]")
 _REFUSED_IN_NS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -62,6 +67,13 @@ class TieredSaver(BaseCheckpointSaver[str]):
         self._breaker = breaker
         self._tally = Tally()
         self._loop = asyncio.get_running_loop()
+        self._keep = Together[Row, None](self._keep_live, size=lambda row: len(row.checkpoint))
+        self._find = Together[Place, Row | None](self._find_live, size=lambda _: FOUND)
+
+    async def aclose(self) -> None:
+        """Wait for what is on its way to the live tier or from it."""
+        await self._keep.aclose()
+        await self._find.aclose()
 
     @property
     def live_ok(self) -> bool:
@@ -110,18 +122,17 @@ class TieredSaver(BaseCheckpointSaver[str]):
         newest = await self._history.newest(*place)
         if newest is None:
             return None
-        held = await self._try(lambda live: live.aget_tuple(config))
-        if held and held.config["configurable"]["checkpoint_id"] == newest.checkpoint_id:
+        held = await self._find(place)
+        if held and held.checkpoint_id == newest.checkpoint_id and (found := held.read_if_intact(self.serde)):
             self._tally.hits += 1
-            parent = (
-                _with_id(held.config, newest.parent_id) if newest.parent_id else None
-            )  # pruning may have changed it
-            return held._replace(pending_writes=newest.pending_writes, parent_config=parent)
+            # Pruning may have changed the parent.
+            parent = _with_id(found.config, newest.parent_id) if newest.parent_id else None
+            return found._replace(pending_writes=newest.pending_writes, parent_config=parent)
         self._tally.misses += 1
         row = await self._history.row(*place, newest.checkpoint_id)
         if row is None:
             return None
-        await self._try(lambda live: live.keep(row))
+        await self._keep(row)
         return row.read(self.serde, pending_writes=newest.pending_writes)
 
     async def alist(
@@ -147,7 +158,8 @@ class TieredSaver(BaseCheckpointSaver[str]):
         _place(config)
         row = self._history.row_of(config, checkpoint, metadata)  # serialized once for both tiers
         await self._history.keep(row)
-        await self._try(lambda live: live.keep(row))
+        if self._live is not None:
+            await self._keep(row)
         return row.config
 
     async def aput_writes(
@@ -229,6 +241,12 @@ class TieredSaver(BaseCheckpointSaver[str]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         return self._wait(self.aget_delta_channel_history(config=config, channels=channels))
+
+    async def _keep_live(self, rows: Sequence[Row]) -> Sequence[None] | None:
+        return await self._try(lambda live: live.keep(rows))
+
+    async def _find_live(self, places: Sequence[Place]) -> Sequence[Row | None] | None:
+        return await self._try(lambda live: live.find(places))
 
     async def _try(self, ask: Callable[[LiveCheckpoints], Awaitable[T]]) -> T | None:
         """The live tier's answer, or None if it has none to give."""

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -22,10 +23,10 @@ ROOM = 64 * 2**20
 """Bytes of rows that may wait to be written; whoever brings more waits until there is room."""
 JOBS = 1024
 """Once a transaction has so many jobs it takes no more."""
-HANDFUL = 16
-"""Jobs that are handed over without waiting for the rest of the loop's round, so that loop and writer overlap."""
-ROWS = (64, 16, 4, 1)
-"""How many rows one statement inserts: a statement for many rows takes the interpreter's lock once for all of them."""
+ENOUGH = 256
+"""Jobs that are handed over without waiting for more."""
+ROWS = 2048
+"""Rows one statement inserts at most. SQLite takes 32766 values."""
 SCRUB_WAIT = 0.2
 """Seconds the emptying of the write-ahead log waits for readers, before it is put off."""
 SCRUB_PAUSE = 1.0
@@ -43,15 +44,18 @@ INSERTS = {
     ),
 }
 """Each kind's table, and what stands before and after the rows."""
+KINDS = {kind: number for number, kind in enumerate(INSERTS)}
+WIDTH = 1 + max(map(len, COLUMNS.values()))
+"""Values of a row as it is brought: the number of its kind, its columns, and None for the columns it lacks."""
+FILLED = {kind: (None,) * (WIDTH - 1 - len(COLUMNS[table])) for kind, (table, _, _) in INSERTS.items()}
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Rows to insert, or a change that has a transaction of its own, and who waits for it."""
+    """Rows to insert, one after the other, or a change that has a transaction of its own, and who waits for it."""
 
     done: asyncio.Future[Any]
-    kind: str = ""
-    rows: Sequence[tuple[Any, ...]] = ()
+    values: Sequence[Any] = ()
     size: int = 0
     after: Callable[[], None] | None = None
     change: Work | None = None
@@ -85,6 +89,8 @@ class Writer:
     async def open(self) -> None:
         """Open the file and begin to write. Raises what `open_for_writing` raises."""
         self._connection = await asyncio.to_thread(open_for_writing, self._path, patience=self._patience)
+        for statement in _bringing():
+            self._connection.execute(statement)
         self._thread.start()
 
     async def aclose(self) -> None:
@@ -92,7 +98,7 @@ class Writer:
         if self._connection is None:
             return
         self._closed = True
-        self._hand_over()
+        self._hand_over(0)
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         self._connection.close()
@@ -109,8 +115,10 @@ class Writer:
             turn = self._loop.create_future()
             self._waiting.append(turn)
             await turn
-        size = sum(len(value) for row in rows for value in row if isinstance(value, bytes))
-        await self._submit(Job(self._loop.create_future(), kind, rows, size, after))
+        number, filled = KINDS[kind], FILLED[kind]
+        values = [value for row in rows for value in (number, *row, *filled)]
+        size = sum([len(value) for value in values if isinstance(value, bytes)])
+        await self._submit(Job(self._loop.create_future(), values, size, after))
 
     async def change(self, work: Callable[[sqlite3.Connection], T], *, scrubs: bool = False) -> T:
         """Do work in a transaction of its own. `scrubs`: nothing it deletes may stay in the write-ahead log."""
@@ -122,13 +130,19 @@ class Writer:
             raise Unavailable("The history is closed.")
         self._held += job.size
         self._brought.append(job)
-        if len(self._brought) == 1:  # what this round of the loop brings is handed over together
-            self._loop.call_soon(self._hand_over)
-        elif len(self._brought) == HANDFUL:
-            self._hand_over()
+        if len(self._brought) == 1:
+            self._loop.call_soon(self._hand_over, 0)
         return await job.done
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, seen: int) -> None:
+        """Give the writer what was brought, as soon as a round of the loop has brought nothing more.
+
+        The fewer times loop and writer wake each other the better: each time one of them waits for the interpreter's
+        lock. What many sessions bring within a few rounds costs one wake-up, one statement and one answer.
+        """
+        if seen < len(self._brought) < ENOUGH and not self._closed:
+            self._loop.call_soon(self._hand_over, len(self._brought))
+            return
         jobs, self._brought = self._brought, []
         if jobs:
             self._queue.put(jobs)
@@ -197,13 +211,12 @@ class Writer:
         assert self._connection is not None
         connection = self._connection
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            for sql, values in _statements(jobs):
-                connection.execute(sql, values)
-            for job in jobs:
-                if job.change is not None:
-                    job.result = job.change(connection)
-            connection.execute("COMMIT")
+            if jobs[0].change is None:
+                self._insert(connection, [value for job in jobs for value in job.values])
+            else:
+                connection.execute("BEGIN IMMEDIATE")
+                jobs[0].result = jobs[0].change(connection)
+                connection.execute("COMMIT")
         except Exception as error:  # any fault belongs to whoever waits for the job, not to this thread
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -212,6 +225,17 @@ class Writer:
         if any(job.scrubs for job in jobs):
             self._scrub()
         return None
+
+    def _insert(self, connection: sqlite3.Connection, values: list[Any]) -> None:
+        """Insert rows in a transaction, which a single statement is by itself."""
+        most = ROWS * WIDTH
+        if len(values) <= most:
+            connection.execute(*_statement(values))
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        for start in range(0, len(values), most):
+            connection.execute(*_statement(values[start : start + most]))
+        connection.execute("COMMIT")
 
     def _scrub(self) -> None:
         """Empty the write-ahead log, which holds the pages as they were before a deletion; later, if one reads them."""
@@ -252,30 +276,30 @@ def _parts(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         yield part
 
 
-def _statements(jobs: Sequence[Job]) -> Iterator[tuple[str, Sequence[Any]]]:
-    """The fewest statements that leave what the jobs' own would leave, done one after the other.
+def _bringing() -> Iterator[str]:
+    """A view of this connection alone, into which rows of all kinds are inserted, and where each then goes.
 
-    Checkpoints and writes lie in different tables, so only the order within each table matters.
+    So one statement inserts a whole transaction. After each statement the writer's thread has to get the interpreter's
+    lock back from a busy event loop; with a few statements in a row that took longer than all of SQLite's own work.
     """
-    for kind in INSERTS:
-        yield from _inserts(kind, [row for job in jobs if job.kind == kind for row in job.rows])
+    names = [f"value{number}" for number in range(1, WIDTH)]
+    yield "PRAGMA temp_store=MEMORY"
+    yield f"CREATE TEMP VIEW brought AS SELECT 0 AS kind, {', '.join(f'NULL AS {name}' for name in names)}"
+    for kind, (table, verb, conflict) in INSERTS.items():
+        columns = COLUMNS[table]
+        values = ", ".join(f"NEW.{name}" for name in names[: len(columns)])
+        yield f"""CREATE TEMP TRIGGER "bring {kind}" INSTEAD OF INSERT ON brought WHEN NEW.kind = {KINDS[kind]}
+                  BEGIN {verb} {table} ({", ".join(columns)}) VALUES ({values}) {conflict}; END"""
 
 
-def _inserts(kind: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, Sequence[Any]]]:
-    start = 0
-    for size in ROWS:
-        while len(rows) - start >= size:
-            yield _sql(kind, size), [value for row in rows[start : start + size] for value in row]
-            start += size
+def _statement(values: list[Any]) -> tuple[str, list[Any]]:
+    """The statement that inserts these rows, and its values. There are so few statements that all stay prepared."""
+    rows = len(values) // WIDTH
+    size = 1 << max(rows - 1, 0).bit_length()
+    return _sql(size), values + [None] * (WIDTH * (size - rows))
 
 
-def _sql(kind: str, size: int) -> str:
-    sql = _sqls.get((kind, size))
-    if sql is None:
-        table, verb, conflict = INSERTS[kind]
-        rows = ", ".join([f"({', '.join('?' * len(COLUMNS[table]))})"] * size)
-        sql = _sqls[kind, size] = f"{verb} {table} ({', '.join(COLUMNS[table])}) VALUES {rows} {conflict}"
-    return sql
-
-
-_sqls: dict[tuple[str, int], str] = {}
+@cache
+def _sql(size: int) -> str:
+    row = f"({', '.join('?' * WIDTH)})"
+    return f"INSERT INTO brought SELECT * FROM (VALUES {', '.join([row] * size)}) WHERE column1 IS NOT NULL"
