@@ -124,6 +124,7 @@ ACCEPTED = (
         "items of a store come newest first, as in its databases", r"store/(search|page)/body/items/\d+/(key|value/.)"
     ),
     # Words and extras.
+    Accepted("a cron tells whose it is", "crons/.*/user_id", lambda d: (d.ours, d.theirs) == ("local", "")),
     Accepted("a bad request is told in pydantic's words", ".*/(no|bad|unknown)[^/]*/body/detail", is_text),
     Accepted("an unknown thread is 404 in the same words", "threads/(patch|copy) unknown/(status|body/detail)"),
     Accepted(

@@ -162,10 +162,10 @@ async def test_a_thread_as_a_stream(server: Client) -> None:
             assert [(call.name, call.input) for call in calls] == [("get_weather", {"city": "Paris"})]
             state: Any = await thread.output
             assert said(state)[-1] == TOKENS
-        async with client.threads.stream(thread_id, assistant_id="agent") as thread:
-            await thread.run.start(input=saying("again"))
-            messages = [await message.text async for message in thread.messages]
-            assert messages[-1] == TOKENS
+        async with client.threads.stream(assistant_id="agent") as thread:
+            await thread.run.start(input=saying("hi"))
+            messages = [message async for message in thread.messages]
+            assert [await message.text for message in messages] == [TOKENS]
         async with client.threads.stream(assistant_id="agent") as thread:
             await thread.run.start(input=saying("hi"))
             kinds = []
