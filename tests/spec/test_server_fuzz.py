@@ -64,6 +64,9 @@ def judge(status: int, content_type: str, body: bytes, path: str) -> None:
     assert status < 500, (path, status, body[:500])
     if status < 400:
         return
+    if "/store/" in path and content_type.startswith("text/plain"):  # as LangGraph's clients know it
+        assert not [word for word in UNTOLD if word in body.decode()], (path, body)
+        return
     told: Any = httpx.Response(status, content=body).json()
     words = told["message" if "/commands" in path and told.get("type") == "error" else "detail"]
     assert words, (path, status)
