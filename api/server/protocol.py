@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from api.context import Asking, Context, Using
 from api.problems import reason
 from api.server.lookup import ThreadInPath, thread_of
-from api.server.route import ServerRoute, reply
+from api.server.route import ServerRoute, described, reply
 from api.server.streams import respond
 from api.wire import langgraph, protocol
 from threadline.domain.errors import Conflict, Invalid, Limited, Missing, ThreadlineError
@@ -65,7 +65,19 @@ class Refused(Exception):
         self.message = message
 
 
-@router.post("/threads/{thread_id}/commands", summary="Start a run, or answer what one asks (Protocol v2)")
+class CommandBody(BaseModel):
+    """A command's envelope; `params` are those of the method: of a run, or an answer."""
+
+    id: int
+    method: Literal["run.start", "input.respond"]
+    params: dict[str, Json] = Field(default_factory=dict)
+
+
+@router.post(
+    "/threads/{thread_id}/commands",
+    summary="Start a run, or answer what one asks (Protocol v2)",
+    openapi_extra=described(CommandBody),
+)
 async def command(thread_id: str, request: Request, caller: Asking, context: Using) -> Response:
     _uuid(thread_id)
     body = await _json(request)
@@ -178,6 +190,7 @@ class EventsBody(BaseModel):
     "/threads/{thread_id}/stream/events",
     summary="Follow a thread's events, those of all its runs, for as long as the client stays (Protocol v2)",
     responses={200: {"content": {"text/event-stream": {}}}},
+    openapi_extra=described(EventsBody),
 )
 async def events(
     thread_id: str,

@@ -11,7 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from langgraph_sdk.auth.exceptions import HTTPException as Refusal
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from api.problems import reason, refusal, status_of
 from threadline.domain.errors import ThreadlineError
@@ -48,6 +50,15 @@ class ServerRoute(APIRoute):
 
         return answer
 
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        methods = self.methods or set()
+        if scope["method"] in methods:
+            await super().handle(scope, receive, send)
+            return
+        refused = detail(405, "Method Not Allowed")
+        refused.headers["Allow"] = ", ".join(sorted(methods))
+        await refused(scope, receive, send)
+
 
 class ServerRequest(Request):
     """Reads bodies with orjson: what it refuses (half characters, NaN, bad UTF-8) could not be stored or sent."""
@@ -73,6 +84,11 @@ def _check_depth(value: Any) -> None:
         if not level:
             return
     raise HTTPException(422, f"More than {DEPTH} lists and objects lie in each other.")
+
+
+def described(body: type[BaseModel]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its body by itself. `body` must hold no other model."""
+    return {"requestBody": {"content": {"application/json": {"schema": body.model_json_schema()}}, "required": True}}
 
 
 def _reason(item: dict[str, Any]) -> str:

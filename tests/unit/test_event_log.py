@@ -9,7 +9,7 @@ import pytest
 
 from threadline.domain.errors import Unavailable
 from threadline.domain.events import ATTEMPT_SPAN, Event
-from threadline.storage.event_log import TieredEventLog
+from threadline.storage.event_log import PORTION, TieredEventLog
 
 
 class Shelf:
@@ -189,3 +189,14 @@ async def test_after_a_crash_without_the_live_log_the_run_goes_on(log: TieredEve
 
 async def test_a_run_nobody_knows_has_no_events(log: TieredEventLog) -> None:
     assert await everything(log) == []
+
+
+async def test_what_is_there_at_once_is_given_together_but_not_without_bound(log: TieredEventLog) -> None:
+    log.open("r")
+    for number in range(PORTION + 5):
+        log.append("r", "custom", number)
+    portions = log.portions("r", after=2)
+
+    assert [event.data for event in await anext(portions)] == list(range(2, PORTION + 2))
+    assert [event.data for event in await anext(portions)] == list(range(PORTION + 2, PORTION + 5))
+    await portions.aclose()
