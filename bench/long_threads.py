@@ -337,7 +337,7 @@ def draw(real: Long, at: Sequence[int], points: dict[str, list[tuple[float, floa
             axis.plot(at, [each[column] for each in found], "o-", color=color, markersize=3, linewidth=1, label=name)
         axis.set(xlabel="turn", ylabel=f"{unit} per turn", yscale="log", xlim=(0, len(real.cpu)))
         axis.grid(alpha=0.3)
-    axes[0].legend(loc="best", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
     to.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(to, metadata={"Date": None, "Creator": None})
 
