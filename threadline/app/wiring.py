@@ -164,6 +164,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             timeout=settings.run_timeout,
             saver=saver,
             threads=thread_records,
+            stores=stores,
             ended=webhooks.ended,
         )
         await stack.enter_async_context(runner.open())
@@ -185,6 +186,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             runner=runner,
             graph_id=project.default,
             assistant_id=system_assistant_id,
+            permission=permission,
             busy=settings.busy_session,
         )
         assistants = Assistants(

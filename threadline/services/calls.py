@@ -16,6 +16,8 @@ from threadline.services.webhooks import Webhooks
 Mode = Literal[
     "values", "updates", "messages", "messages-tuple", "events", "custom", "debug", "tasks", "checkpoints", "tools"
 ]
+_RESERVED = ("langgraph_auth_", "__pregel_")
+"""What a client may not say in a config: who asks, and how LangGraph works within."""
 MAX_DELAY = 60 * 60 * 24 * 365
 
 
@@ -148,7 +150,8 @@ def _config(config: ConfigBody, assistant: Assistant) -> dict[str, Any]:
     own = config.model_dump(exclude_none=True, exclude={"metadata"})
     base = assistant.config
     merged = {**base, **own}
-    merged["configurable"] = {**(base.get("configurable") or {}), **own["configurable"]}
+    given = {**(base.get("configurable") or {}), **own["configurable"]}
+    merged["configurable"] = {key: given[key] for key in given if not key.startswith(_RESERVED)}
     if base.get("tags") and own.get("tags"):
         merged["tags"] = [*base["tags"], *own["tags"]]
     return merged

@@ -10,6 +10,7 @@ The keys of `Run.kwargs`, all of them optional:
 - `config`, `context`, `interrupt_before`, `interrupt_after`, `durability`: handed to the graph
 - `stream_mode`  the client's modes; `subgraphs`: whether it wants the streams of subgraphs
 - `temporary`    the thread goes with the run
+- `scope`, `user`: whose store the graph is given, and what it is told of the caller
 - `after_seconds`, `webhook`, `resumable`, `on_completion`, `feedback_keys`: see `threadline.services.runs`
 """
 
@@ -58,7 +59,12 @@ def config_of(run: Run, *, callbacks: list[BaseCallbackHandler]) -> RunnableConf
     if run.assistant_id is not None:
         ids["assistant_id"] = run.assistant_id
     config: RunnableConfig = {
-        "configurable": {**(run.kwargs.get("context") or {}), **(asked.get("configurable") or {}), **ids},
+        "configurable": {
+            **(run.kwargs.get("context") or {}),
+            **(asked.get("configurable") or {}),
+            **(run.kwargs.get("user") or {}),
+            **ids,
+        },
         "metadata": {
             **(asked.get("metadata") or {}),
             **run.metadata,

@@ -17,7 +17,8 @@ from threadline.domain.errors import Conflict, Missing
 from threadline.domain.events import Event
 from threadline.domain.records import ENDED, Assistant, Caller, MultitaskStrategy, Run, RunStatus, Thread
 from threadline.services.checkpoints import Checkpoints
-from threadline.services.payload import text_of
+from threadline.services.payload import jsonable, text_of
+from threadline.services.permission import Permission, configurable
 from threadline.services.runner import CancelAction, RunLog, Runner
 from threadline.services.sessions import Sessions
 from threadline.services.threads import Threads, as_uuid
@@ -67,6 +68,7 @@ class Runs:
         runner: Runner,
         graph_id: str,
         assistant_id: Callable[[str], str],
+        permission: Permission,
         busy: Literal["enqueue", "reject"],
     ) -> None:
         self._threads = threads
@@ -77,6 +79,7 @@ class Runs:
         self._runner = runner
         self._graph_id = graph_id
         self._assistant_id = assistant_id
+        self._permission = permission
         self._busy = busy
         self._gates: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -199,6 +202,9 @@ class Runs:
             kwargs["message"] = await self._checkpoints.question(thread, request.checkpoint_id)
             kwargs["checkpoint"] = {"checkpoint_id": request.checkpoint_id}
             kwargs["rerun_of"] = request.checkpoint_id
+        kwargs["scope"] = self._permission.scope(request.caller, "store")
+        if user := configurable(request.caller):
+            kwargs["user"] = jsonable(user)
         graph_id = request.assistant.graph_id if request.assistant else self._graph_id
         now = datetime.now(UTC)
         run = Run(
