@@ -22,7 +22,8 @@ from langchain_core.messages import HumanMessage
 from starlette.routing import compile_path
 
 from api import chat, ops, runs, sessions
-from api.server import assistants, crons, store, threads
+from api.server import assistants, crons, protocol, store, threads
+from api.server import runs as server_runs
 from tests.conftest import Start
 from threadline.app.cli import app
 from threadline.app.settings import Settings
@@ -39,7 +40,9 @@ def routes(*routers: APIRouter) -> list[tuple[str, str]]:
 
 
 ROUTES = routes(chat.router, sessions.router, runs.router, ops.router)
-SERVER_ROUTES = routes(assistants.router, threads.router, crons.router, store.router)
+SERVER_ROUTES = routes(
+    assistants.router, threads.router, server_runs.router, protocol.router, crons.router, store.router
+)
 
 
 def named(path: Path) -> str:
