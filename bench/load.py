@@ -113,7 +113,7 @@ async def drive(service: Service, options: argparse.Namespace) -> dict[str, Any]
     clients = [client(service, questions, turns=options.turns) for _ in range(options.clients)]
     turns = [turn for turns in await asyncio.gather(*clients) for turn in turns]
     seconds = time.perf_counter() - began
-    cpu = {name: cpu(process) - before[name] for name, process in processes.items()}
+    spent = {name: cpu(process) - before[name] for name, process in processes.items()}
 
     ended = [turn for turn in turns if turn.error is None]
     return {
@@ -128,7 +128,7 @@ async def drive(service: Service, options: argparse.Namespace) -> dict[str, Any]
         "first_token_ms": spread([turn.first_token for turn in ended]),
         "turn_ms": spread([turn.took for turn in ended]),
         "errors": counted(turn.error for turn in turns if turn.error),
-        "cpu_ms_per_turn": {name: round(1000 * used / len(turns), 2) for name, used in cpu.items()},
+        "cpu_ms_per_turn": {name: round(1000 * used / len(turns), 2) for name, used in spent.items()},
         "rss_mb": {name: round(process.memory_info().rss / 2**20) for name, process in service.processes.items()},
     }
 
@@ -285,7 +285,7 @@ async def own_service(environment: dict[str, str], *, config: Path = ROOT / "lan
         try:
             async with child("-c", SERVICE, "up", *flags, environment=environment, folder=folder) as (process, line):
                 address = urlsplit(line.rpartition(" ")[2])
-                redis += [child for child in process.children(recursive=True) if "redis" in child.name()]
+                redis += [one for one in process.children(recursive=True) if "redis" in one.name()]
                 processes = {"service": process, **({"redis": redis[0]} if redis else {})}
                 yield Service(address.hostname or "", address.port or 0, processes=processes)
         finally:
@@ -300,25 +300,25 @@ async def child(
     *arguments: str, environment: dict[str, str] | None = None, folder: str | None = None
 ) -> AsyncIterator[tuple[psutil.Process, str]]:
     """A Python process and the first line it prints; gone at the end."""
-    child = await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         *(sys.executable, *arguments),
         cwd=folder or ROOT,
         env={**CLEAN, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=sys.stderr,
     )
-    assert child.stdout is not None
+    assert process.stdout is not None
     try:
-        line = (await child.stdout.readline()).decode().strip()
+        line = (await process.stdout.readline()).decode().strip()
         if not line:
             raise Trouble(f"{' '.join(arguments[:3])} did not start")
-        yield psutil.Process(child.pid), line
+        yield psutil.Process(process.pid), line
     finally:
-        for stop in (child.terminate, child.kill):
-            if child.returncode is None:
+        for stop in (process.terminate, process.kill):
+            if process.returncode is None:
                 stop()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(child.wait(), STOP_SECONDS)
+                    await asyncio.wait_for(process.wait(), STOP_SECONDS)
 
 
 CLEAN = {
@@ -338,14 +338,14 @@ CLEAN = {
 
 def words(report: dict[str, Any]) -> str:
     """The report for people."""
-    cpu, rss = report["cpu_ms_per_turn"], report["rss_mb"]
+    costs, rss = report["cpu_ms_per_turn"], report["rss_mb"]
     shape = f"{report['clients']} clients, {report['turns']} turns, model {report['model']}"
     lines = [
         f"{shape}, {report['tokens']} tokens a turn" if report["tokens"] else shape,
         *(f"{label:<16}{both(report[name])}" for name, label in TIMES.items()),
         f"{'throughput':<16}{report['turns_per_second']:g} turns/s, {report['events_per_second']} events/s"
         f" for {report['seconds']:g} s",
-        f"{'CPU per turn':<16}" + ", ".join(f"{name} {used:g} ms" for name, used in cpu.items()),
+        f"{'CPU per turn':<16}" + ", ".join(f"{name} {used:g} ms" for name, used in costs.items()),
     ]
     if rss:
         lines.append(f"{'memory':<16}" + ", ".join(f"{name} {size} MB" for name, size in rss.items()))
