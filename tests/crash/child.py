@@ -187,10 +187,11 @@ def slow_to_keep(saver: TieredSaver, chance: random.Random) -> None:
         return
     keep = live.keep
 
-    async def told(row: Row) -> None:
-        tell("kept", row.thread_id)
+    async def told(rows: Sequence[Row]) -> Sequence[None]:
+        for row in rows:
+            tell("kept", row.thread_id)
         await asyncio.sleep(chance.uniform(0, 0.001))
-        await keep(row)
+        return await keep(rows)
 
     live.keep = told  # type: ignore[method-assign]
 

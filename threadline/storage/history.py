@@ -285,7 +285,7 @@ class History(BaseCheckpointSaver[str]):
                 return page, None
             return page, (rows[-1].checkpoint_id, rows[-1].thread_id, rows[-1].checkpoint_ns)
 
-        return await self._readers.ask(read)
+        return await self._readers.ask(read, long=True)
 
 
 def _row(connection: sqlite3.Connection, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None) -> Row | None:

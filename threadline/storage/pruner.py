@@ -60,7 +60,9 @@ class HistoryPruner:
         self._thrifty = thrifty
 
     async def crowded(self, limits: Limits, *, now: datetime, after: str, count: int) -> list[tuple[str, int]]:
-        return await self._readers.ask(partial(pruning.crowded, limits=limits, now=now, after=after, count=count))
+        return await self._readers.ask(
+            partial(pruning.crowded, limits=limits, now=now, after=after, count=count), long=True
+        )
 
     async def look(self, thread_id: str, limits: Limits, *, now: datetime) -> Pruned | None:
         plan = await self._plan(thread_id, limits, now)
@@ -95,7 +97,7 @@ class HistoryPruner:
         def plan(connection: sqlite3.Connection) -> Plan:
             return pruning.plan(connection, thread_id, limits, now=now, pins=pins, snapshots=found)
 
-        return await self._readers.ask(plan)
+        return await self._readers.ask(plan, long=True)
 
     async def _snapshots(
         self, thread_id: str, limits: Limits, now: datetime, pins: set[Spot]
@@ -106,11 +108,13 @@ class HistoryPruner:
         def cuts(connection: sqlite3.Connection) -> list[Cut]:
             return pruning.cuts(connection, thread_id, limits, now=now, pins=pins, thrifty=self._thrifty)
 
-        for cut in await self._readers.ask(cuts):
+        for cut in await self._readers.ask(cuts, long=True):
             values = await self._rebuild(thread_id, cut.checkpoint_id, cut.graph_id)
             found = {channel: values[channel] for channel in cut.channels if channel in values}
             place = (thread_id, "", cut.checkpoint_id)
-            taken = await self._readers.ask(partial(snapshots.take, place=place, values=found, serde=self._serde))
+            taken = await self._readers.ask(
+                partial(snapshots.take, place=place, values=found, serde=self._serde), long=True
+            )
             if taken is not None:
                 yield taken
 

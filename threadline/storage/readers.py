@@ -50,15 +50,18 @@ class Readers:
         self._connections: list[sqlite3.Connection] = []
         self._closed = False
 
-    async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+    async def ask(self, question: Callable[[sqlite3.Connection], T], *, long: bool = False) -> T:
         """What the question finds, as it was at one moment. Unavailable if the file cannot be read, Invalid for an odd
-        value."""
+        value. A `long` question is answered by itself, so that no other has to wait for it."""
         if self._closed:
             raise Unavailable("The history is closed.")
         asked = Question(question, self._loop.create_future())
-        self._asked.append(asked)
-        if len(self._asked) == 1:
-            self._loop.call_soon(self._hand_over)
+        if long:
+            self._threads.submit(self._answer, [asked])
+        else:
+            self._asked.append(asked)
+            if len(self._asked) == 1:
+                self._loop.call_soon(self._hand_over)
         try:
             answer: T = await asked.done
         except (UnicodeError, OverflowError, *OF_VALUES) as error:
