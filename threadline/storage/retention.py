@@ -50,8 +50,10 @@ def copy(connection: sqlite3.Connection, source: str, target: str) -> None:
         raise Conflict("The thread to copy to has a history already.")
     for table in TABLES:
         columns = ", ".join(column for column in COLUMNS[table] if column != "thread_id")
+        # Of a target that has no checkpoints, writes to some that are gone may be left.
         connection.execute(
-            f"INSERT INTO {table} (thread_id, {columns}) SELECT ?, {columns} FROM {table} WHERE thread_id = ?",
+            f"INSERT OR REPLACE INTO {table} (thread_id, {columns}) "
+            f"SELECT ?, {columns} FROM {table} WHERE thread_id = ?",
             (target, source),
         )
 
