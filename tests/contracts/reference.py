@@ -83,6 +83,8 @@ class Reference(InMemorySaver):
                 kept = {newest, *self._needed(thread_id, ns, newest)}
                 for checkpoint_id in kept:
                     checkpoint, metadata, parent_id = checkpoints[checkpoint_id]
+                    if parent_id not in checkpoints:  # none, or it was gone before
+                        continue
                     while parent_id is not None and parent_id not in kept:  # the nearest ancestor left, if any is
                         parent_id = checkpoints[parent_id][2] if parent_id in checkpoints else None
                     checkpoints[checkpoint_id] = (checkpoint, metadata, parent_id)
