@@ -189,7 +189,6 @@ class Inner(TypedDict, total=False):
     text: Text
     inner: Trail
     notes: Notes
-    talk: Annotated[list[AnyMessage], Conversation(snapshot_frequency=4)]
     answer: str
 
 
@@ -217,7 +216,7 @@ def nested(world: World) -> StateGraph[Any]:
     async def remember(state: Inner) -> Any:
         await world.enter("remember")
         notes = [f"remember {state.get('text', '')}", *asked(state.get("text", ""), 2)]
-        return {"notes": notes, "talk": [AIMessage(note) for note in notes]}
+        return {"notes": notes}
 
     async def close(state: Outer) -> Any:
         await world.enter("close")

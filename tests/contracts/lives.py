@@ -233,6 +233,10 @@ class Lives(RuleBasedStateMachine):
             found = [await graph.aget_state(config, subgraphs=True)]
             found += [state async for state in graph.aget_state_history(config)]
             states[ns] = [exact(state) for state in found]
+        for ns, checkpoint_id in self.reference.torn(thread.id):
+            for state in states[ns]:
+                if state["config"]["configurable"]["checkpoint_id"] == checkpoint_id:
+                    del state["values"]
         told: dict[str, Any] = {"states": states, "all": [_item(item) for item in everything]}
         before, wanted = None, {}
         if everything:
@@ -265,8 +269,9 @@ class Lives(RuleBasedStateMachine):
         return f"{self.named}{mark}"
 
     def _old(self, thread: Thread, back: int | None) -> dict[str, Any]:
-        """The config of a checkpoint before the newest, which is the same on both sides."""
-        known = sorted(id for ns, id in self.reference.checkpoints(thread.id) if not ns)
+        """The config of a whole checkpoint before the newest, which is the same on both sides."""
+        whole = set(self.reference.checkpoints(thread.id)) - self.reference.torn(thread.id)
+        known = sorted(id for ns, id in whole if not ns)
         if back is None or not known:
             return thread.config()
         return thread.config(checkpoint_ns="", checkpoint_id=known[-1 - back % len(known)])
@@ -368,14 +373,24 @@ class Lives(RuleBasedStateMachine):
         thread=threads,
         via=process,
         durability=durability,
+        asked=st.booleans(),
         all_at_once=st.booleans(),
         update=st.booleans(),
         faults=st.lists(faults, min_size=1, max_size=3),
     )
     def answer(
-        self, thread: Thread, via: int, durability: str, all_at_once: bool, update: bool, faults: list[int | None]
+        self,
+        thread: Thread,
+        via: int,
+        durability: str,
+        asked: bool,
+        all_at_once: bool,
+        update: bool,
+        faults: list[int | None],
     ) -> None:
-        """So often that all questions are answered; a fault leaves an answer behind that was not used."""
+        """So often that all questions are answered, if there are any. A fault leaves an answer behind, not used."""
+        if asked:
+            self._turn(thread, via, durability=durability, mark="??")
         for fault in faults:
             self._answer(thread, via, durability=durability, all_at_once=all_at_once, update=update, fault=fault)
 
@@ -411,9 +426,13 @@ class Lives(RuleBasedStateMachine):
         thread=threads,
         via=process,
         back=st.none() | back,
-        as_node=st.sampled_from([None, 0, 1, -1, "__copy__", "__end__", "__input__"]),
+        as_node=st.sampled_from([None, 0, 1, -1, "__copy__", "__end__", "__input__", "inside"]),
     )
     def update(self, thread: Thread, via: int, back: int | None, as_node: Any) -> None:
+        if as_node == "inside":
+            self._turn(thread, via, durability="sync", mark="?")
+            self._update_inside(thread, via)
+            return
         text, config = self._text(""), self._old(thread, back)
         node = thread.graph.nodes[as_node] if isinstance(as_node, int) else as_node
 
@@ -423,8 +442,7 @@ class Lives(RuleBasedStateMachine):
 
         self.both(via, act, thread)
 
-    @step(thread=threads, via=process, on=st.booleans())
-    def update_inside(self, thread: Thread, via: int, on: bool) -> None:
+    def _update_inside(self, thread: Thread, via: int) -> None:
         """Change the state of a child that waits, and go on from there."""
         text = self._text("")
 
@@ -434,7 +452,7 @@ class Lives(RuleBasedStateMachine):
             if not inside:
                 return None
             changed = await side.graph(thread).aupdate_state(inside[0].config, {"notes": [text], "text": text})
-            return [changed, await _invoke(side, thread, None, changed) if on else None]
+            return [changed, await _invoke(side, thread, None, changed)]
 
         self.both(via, act, thread)
 
@@ -471,11 +489,18 @@ class Lives(RuleBasedStateMachine):
         """All of them or, if something that stays needs one, none."""
         known = [self.runs.get(thread.id, ["unknown"]) for thread in several]
         runs = [each[-1 - back % len(each)] for each in known for back in backs]
-        touched = self.names_to_values.values()  # copies have the same runs
+        touched = list(self.names_to_values.values())  # copies have the same runs
         self.both(via, lambda side: side.saver.adelete_for_runs(runs), *touched, strike=strike)
+        for thread in touched:
+            newest = max((id for ns, id in self.reference.checkpoints(thread.id) if not ns), default="")
+            if ("", newest) in self.reference.torn(thread.id):  # there is nothing left to go on from
+                self._delete(thread, via)
 
     @step(thread=threads, via=process, pruned=st.booleans(), strike=strikes)
     def delete_thread(self, thread: Thread, via: int, pruned: bool, strike: str | None) -> None:
+        self._delete(thread, via, pruned=pruned, strike=strike)
+
+    def _delete(self, thread: Thread, via: int, *, pruned: bool = False, strike: str | None = None) -> None:
         async def act(side: Side) -> None:
             if pruned:
                 await side.saver.aprune([thread.id], strategy="delete")

@@ -28,9 +28,14 @@ class Reference(InMemorySaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Remember which delta channels this checkpoint holds: InMemorySaver stores values by version, shared."""
+        """Remember which delta channels this checkpoint holds: those it brings that have not changed since a snapshot.
+
+        What it brings is not enough. InMemorySaver shares values by version, so a copy of a checkpoint that lacks a
+        snapshot may bring an earlier one's.
+        """
         place = config["configurable"]
         names = checkpoint["channel_values"].keys() & self._deltas
+        names -= metadata.get("counters_since_delta_snapshot", {}).keys()
         self._held |= {(place["thread_id"], place["checkpoint_ns"], checkpoint["id"], name) for name in names}
         return super().put(config, checkpoint, metadata, new_versions)
 
@@ -78,11 +83,27 @@ class Reference(InMemorySaver):
                 kept = {newest, *self._needed(thread_id, ns, newest)}
                 for checkpoint_id in kept:
                     checkpoint, metadata, parent_id = checkpoints[checkpoint_id]
+                    if parent_id not in checkpoints:  # none, or it was gone before
+                        continue
                     while parent_id is not None and parent_id not in kept:  # the nearest ancestor left, if any is
                         parent_id = checkpoints[parent_id][2] if parent_id in checkpoints else None
                     checkpoints[checkpoint_id] = (checkpoint, metadata, parent_id)
                 for checkpoint_id in set(checkpoints) - kept:
                     self._drop(thread_id, ns, checkpoint_id)
+
+    def torn(self, thread_id: str) -> set[tuple[str, str]]:
+        """Namespace and id of checkpoints that pruning has kept for the newest one and that are not whole themselves.
+
+        It keeps what each delta channel of the newest is rebuilt from. Where one is rebuilt from further back than
+        another, of that other one the older checkpoints lack what came before.
+        """
+        return {place for place in self.checkpoints(thread_id) if not self._whole(thread_id, *place)}
+
+    def _whole(self, thread_id: str, ns: str, checkpoint_id: str) -> bool:
+        wanted = set(self._deltas)
+        for each in (checkpoint_id, *self._needed(thread_id, ns, checkpoint_id)):
+            wanted &= self._unheld(thread_id, ns, each)
+        return not wanted
 
     def _needed(self, thread_id: str, ns: str, checkpoint_id: str) -> Iterator[str]:
         """The ancestors a checkpoint's delta channels are rebuilt from: up to the one that holds the value, or to the

@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 from tests.contracts.conftest import Clock, RedisServer
 from tests.contracts.lives import STEP_NAMES, Lives, Tally, ids
 
-LIVES = 45
+LIVES = 40
 STEPS = 24
 LONG = 10
 """How many times as many lives the long form has."""
