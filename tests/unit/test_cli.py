@@ -312,6 +312,7 @@ class Terminal:
     def __init__(self, *arguments: str) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell in the background has its children ignore it
             os.environ |= {"PYTHONPATH": str(REPOSITORY), "LC_ALL": "C", "TERM": "dumb", "INPUTRC": "/dev/null"}
             os.execv(sys.executable, [sys.executable, "-c", MAIN, *arguments])
         ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
