@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.context import Asking, Using
-from api.server.route import ServerRoute, reply
+from api.server.route import ServerRoute, page, reply
 from threadline.domain.errors import Invalid
 from threadline.domain.records import Assistant, AssistantOrder, AssistantQuery, AssistantVersion
 from threadline.services import outline
@@ -35,18 +35,7 @@ AssistantField = Literal[
     "version",
     "description",
 ]
-FIELDS: tuple[AssistantField, ...] = (
-    "assistant_id",
-    "graph_id",
-    "config",
-    "context",
-    "metadata",
-    "name",
-    "created_at",
-    "updated_at",
-    "version",
-    "description",
-)
+FIELDS: tuple[AssistantField, ...] = get_args(AssistantField)
 
 
 class Body(BaseModel):
@@ -142,10 +131,7 @@ async def search(body: SearchBody, caller: Asking, context: Using) -> Response:
         offset=body.offset,
     )
     found, total = await context.assistants.search(query)
-    headers = {"x-pagination-total": str(total)}
-    if body.offset + len(found) < total and found:
-        headers["x-pagination-next"] = str(body.offset + len(found))
-    return reply([_shown(one, body.select or FIELDS) for one in found], headers=headers)
+    return page([_shown(one, body.select or FIELDS) for one in found], total=total, offset=body.offset)
 
 
 @router.post("/count", summary="How many assistants there are", response_class=Response)

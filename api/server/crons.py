@@ -4,41 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import AfterValidator, BaseModel, Field
 
 from api.context import Asking, Context, Using
-from api.server.lookup import thread_of
-from api.server.route import ServerRoute, reply
+from api.server.lookup import thread_of, thread_uuid
+from api.server.route import ServerRoute, page, reply
 from threadline.domain.errors import Invalid, Missing
 from threadline.domain.records import Caller, Cron, CronOrder, CronQuery, MultitaskStrategy, Thread
 from threadline.services.bodies import Document, Json
 from threadline.services.calls import ConfigBody, Modes, Nodes
 from threadline.services.crons import NewCron
-from threadline.services.threads import as_uuid
 
 router = APIRouter(tags=["crons"], route_class=ServerRoute)
 
 MOST = 2**63 - 1
-FIELDS = (
-    "cron_id",
-    "assistant_id",
-    "thread_id",
-    "user_id",
-    "end_time",
-    "schedule",
-    "timezone",
-    "payload",
-    "next_run_date",
-    "metadata",
-    "on_run_completed",
-    "enabled",
-    "created_at",
-    "updated_at",
-)
 CronField = Literal[
     "cron_id",
     "assistant_id",
@@ -55,6 +38,7 @@ CronField = Literal[
     "created_at",
     "updated_at",
 ]
+FIELDS: tuple[CronField, ...] = get_args(CronField)
 CronSort = Literal["cron_id", "assistant_id", "thread_id", "created_at", "updated_at", "next_run_date", "end_time"]
 ORDERS: dict[CronSort, CronOrder] = {
     "cron_id": "cron_id",
@@ -169,10 +153,7 @@ async def search(body: SearchBody, caller: Asking, context: Using) -> Response:
         offset=body.offset,
     )
     found, total = await context.crons.search(query)
-    headers = {"x-pagination-total": str(total)}
-    if body.offset + len(found) < total and found:
-        headers["x-pagination-next"] = str(body.offset + len(found))
-    return reply([_shown(cron, body.select or FIELDS) for cron in found], headers=headers)
+    return page([_shown(cron, body.select or FIELDS) for cron in found], total=total, offset=body.offset)
 
 
 @router.post("/runs/crons/count", summary="How many crons there are", response_class=Response)
@@ -209,10 +190,7 @@ def _payload(body: CronFields) -> dict[str, Any]:
 def _query(body: CountBody, caller: Caller, context: Context, **page: Any) -> CronQuery:
     thread_id = body.thread_id
     if thread_id is not None:
-        try:
-            thread_id = as_uuid(thread_id, "thread")
-        except Invalid:
-            raise Invalid("Invalid thread ID: must be a UUID") from None
+        thread_id = thread_uuid(thread_id)
     assistant_id = body.assistant_id
     return CronQuery(
         caller.id,

@@ -9,14 +9,21 @@ from fastapi import Depends
 from api.context import Asking, Context, Using
 from threadline.domain.errors import Invalid, Missing
 from threadline.domain.records import Caller, Thread
+from threadline.services.threads import as_uuid
+
+
+def thread_uuid(thread_id: str) -> str:
+    """A thread's id in its canonical spelling. Raises Invalid."""
+    try:
+        return as_uuid(thread_id, "thread")
+    except Invalid:
+        raise Invalid("Invalid thread ID: must be a UUID") from None
 
 
 async def thread_of(thread_id: str, caller: Caller, context: Context) -> Thread:
     """The caller's thread. Raises Invalid or Missing."""
     try:
-        return await context.threads.check(thread_id, caller)
-    except Invalid:
-        raise Invalid("Invalid thread ID: must be a UUID") from None
+        return await context.threads.check(thread_uuid(thread_id), caller)
     except Missing:
         raise Missing(f"Thread with ID {thread_id} not found") from None
 

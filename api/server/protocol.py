@@ -15,15 +15,14 @@ from starlette.exceptions import HTTPException
 
 from api.context import Asking, Context, Using
 from api.problems import reason
-from api.server.lookup import ThreadInPath, thread_of
+from api.server.lookup import ThreadInPath, thread_of, thread_uuid
 from api.server.route import ServerRoute, described, reply
-from api.server.streams import respond
+from api.server.streams import reader, respond
 from api.wire import langgraph, protocol
 from threadline.domain.errors import Conflict, Invalid, Limited, Missing, ThreadlineError
 from threadline.domain.records import ENDED, Caller, Run, Thread
 from threadline.services.bodies import Json
 from threadline.services.calls import RunBody, SendBody, missing
-from threadline.services.threads import as_uuid
 
 router = APIRouter(tags=["thread streams"], route_class=ServerRoute)
 
@@ -79,7 +78,7 @@ class CommandBody(BaseModel):
     openapi_extra=described(CommandBody),
 )
 async def command(thread_id: str, request: Request, caller: Asking, context: Using) -> Response:
-    _uuid(thread_id)
+    thread_uuid(thread_id)
     body = await _json(request)
     id, method = (body.get("id"), body.get("method")) if isinstance(body, dict) else (None, None)
     if not isinstance(id, int) or isinstance(id, bool) or not isinstance(method, str):
@@ -199,7 +198,7 @@ async def events(
     context: Using,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    thread_id = _uuid(thread_id)
+    thread_id = thread_uuid(thread_id)
     subscription = _subscription(await _json(request), last_event_id)
     try:
         await context.threads.check(thread_id, caller)
@@ -247,18 +246,11 @@ async def _events(
                 graph_id=run.graph_id,
                 position=run.position,
                 asked=run.kwargs.get("stream_mode") or (),
-                state=_reader(context, run),
+                state=reader(context, run),
             )
             async with aclosing(context.runs.portions(run)) as portions:
                 async for portion in portions:
                     yield await encoder.encode(portion)
-
-
-def _reader(context: Context, run: Run) -> langgraph.ReadState:
-    async def read(ns: tuple[str, ...], checkpoint_id: str) -> bytes:
-        return await context.snapshots.at(run, ns, checkpoint_id)
-
-    return read
 
 
 # The thread stream of v1
@@ -285,7 +277,9 @@ async def follow(
     after = _place(last_event_id)
     if after is None:
         begun = await context.runs.newest(thread)
-        after = (begun.position, context.runs.position(begun) or MAX_SINCE, 99) if begun else (0, 0, -1)
+        after = (0, 0, -1)
+        if begun is not None:  # one that has begun may have written nothing yet
+            after = (begun.position, MAX_SINCE if begun.status in ENDED else context.runs.position(begun), 99)
     whole = not stream_mode or "run_modes" in stream_mode
     return respond(context, _frames(context, thread, after, whole=whole), headers={})
 
@@ -299,7 +293,7 @@ async def _frames(
             encoder = langgraph.Encoder(
                 modes=(asked or ("values",)) if whole else (),
                 asked=asked,
-                state=_reader(context, run),
+                state=reader(context, run),
                 thread_id=run.thread_id,
                 subgraphs=run.kwargs.get("subgraphs", False),
                 ids=True,
@@ -327,10 +321,3 @@ def _place(last_event_id: str | None) -> tuple[int, int, int] | None:
         raise Invalid("Last-Event-ID must be the id of an event of this thread.")
     position, event, slot = (int(part) for part in parts)
     return position, event, slot
-
-
-def _uuid(thread_id: str) -> str:
-    try:
-        return as_uuid(thread_id, "thread")
-    except Invalid:
-        raise Invalid("Invalid thread ID: must be a UUID") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -99,6 +99,14 @@ def _reason(item: dict[str, Any]) -> str:
 def reply(value: Any, *, headers: Mapping[str, str] | None = None) -> Response:
     """`value` as JSON; times as ISO 8601."""
     return Response(orjson.dumps(value), media_type="application/json", headers=dict(headers or {}))
+
+
+def page(items: Sequence[Any], *, total: int, offset: int) -> Response:
+    """One page of what a search found; its headers say how much there is in all, and where more begins."""
+    headers = {"x-pagination-total": str(total)}
+    if items and offset + len(items) < total:
+        headers["x-pagination-next"] = str(offset + len(items))
+    return reply(items, headers=headers)
 
 
 def detail(status: int, words: str) -> JSONResponse:

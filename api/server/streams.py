@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
+from functools import partial
 
 import orjson
 from fastapi.responses import Response, StreamingResponse
@@ -35,13 +36,18 @@ def stream_of(
     encoder = langgraph.Encoder(
         modes=modes or asked or ("values",),
         asked=asked,
-        state=lambda ns, checkpoint_id: context.snapshots.at(run, ns, checkpoint_id),
+        state=reader(context, run),
         thread_id=run.thread_id,
-        subgraphs=run.kwargs.get("subgraphs", True) if asked else False,
+        subgraphs=run.kwargs.get("subgraphs", False),
         ids=run.kwargs.get("resumable", False) if ids is None else ids,
         after=after,
     )
     return respond(context, _frames(context, run, encoder, cancels=cancels), headers=headers)
+
+
+def reader(context: Context, run: Run) -> langgraph.ReadState:
+    """How an encoder reads the states of a run."""
+    return partial(context.snapshots.at, run)
 
 
 def respond(context: Context, frames: AsyncGenerator[bytes], *, headers: dict[str, str]) -> Response:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from api.context import Asking, Context, Using
-from api.server.lookup import ThreadInPath, thread_of
-from api.server.route import ServerRoute, reply
+from api.server.lookup import ThreadInPath, thread_of, thread_uuid
+from api.server.route import ServerRoute, page, reply
 from api.server.shapes import place_json, selected, state_json, thread_json, ttl_json
 from threadline.domain.errors import Conflict, Invalid, Missing
 from threadline.domain.records import Thread, ThreadQuery, ThreadStatus
@@ -132,7 +132,7 @@ class HistoryBody(BaseModel):
 async def create(body: CreateBody, caller: Asking, context: Using) -> Response:
     metadata = {**body.metadata, **({"graph_id": body.graph_id} if body.graph_id is not None else {})}
     ttl = body.ttl.chosen() if body.ttl else None
-    thread_id = _uuid(body.thread_id) if body.thread_id is not None else None
+    thread_id = thread_uuid(body.thread_id) if body.thread_id is not None else None
     steps = [[_update(update) for update in step.updates] for step in body.supersteps]
     thread, new = await context.threads.create(
         caller, thread_id=thread_id, metadata=metadata, ttl=ttl, if_exists=body.if_exists
@@ -163,10 +163,7 @@ async def search(body: SearchBody, caller: Asking, context: Using) -> Response:
     parts = [*body.select, *(_root(path) for path in body.extract.values())] if body.select else ["values"]
     values = await context.states.values(threads) if "values" in parts else {}
     items = [_item(thread, values.get(thread.thread_id), body) for thread in threads]
-    headers = {"x-pagination-total": str(total)}
-    if body.offset + len(threads) < total and threads:
-        headers["x-pagination-next"] = str(body.offset + len(threads))
-    return reply(items, headers=headers)
+    return page(items, total=total, offset=body.offset)
 
 
 @router.post("/count", summary="How many threads a search would find")
@@ -180,7 +177,7 @@ async def count(body: CountBody, caller: Asking, context: Using) -> int:
 async def prune(body: PruneBody, caller: Asking, context: Using) -> dict[str, int]:
     """Threads that are not there, and with `keep_latest` those that are busy, are passed over."""
     pruned = 0
-    for thread_id in dict.fromkeys(_uuid(thread_id) for thread_id in body.thread_ids):
+    for thread_id in dict.fromkeys(thread_uuid(thread_id) for thread_id in body.thread_ids):
         try:
             thread = await thread_of(thread_id, caller, context)
             if body.strategy == "delete":
@@ -332,13 +329,6 @@ def _ids(thread_ids: list[str]) -> list[str]:
         except Invalid:
             raise HTTPException(400, f"Invalid thread ID {thread_id}") from None
     return [as_uuid(thread_id, "thread") for thread_id in thread_ids]
-
-
-def _uuid(thread_id: str) -> str:
-    try:
-        return as_uuid(thread_id, "thread")
-    except Invalid:
-        raise Invalid("Invalid thread ID: must be a UUID") from None
 
 
 def _root(path: str) -> str:

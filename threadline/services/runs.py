@@ -177,8 +177,7 @@ class Runs:
         """Delete every trace of a thread; what still runs on it is cancelled first."""
         async with self._gate(thread_id):
             thread = await self._threads.check(thread_id, caller)
-            for run in reversed(await self._runs.list(thread_id=thread.thread_id, status=("pending", "running"))):
-                self._runner.cancel(run)
+            await self._stop(thread)
             await self._runner.idle(thread.thread_id)
             await self._sessions.delete(thread.thread_id)
             await self._log.discard([run.run_id for run in await self._runs.list(thread_id=thread.thread_id)])
@@ -239,8 +238,12 @@ class Runs:
             return
         if strategy == "reject":
             raise Conflict("The session is busy with another message." if request.call is None else BUSY)
+        await self._stop(thread, strategy)
+
+    async def _stop(self, thread: Thread, action: CancelAction = "interrupt") -> None:
+        """Cancel what waits and what goes on on the thread, the newest first, so that none begins in between."""
         for run in reversed(await self._runs.list(thread_id=thread.thread_id, status=("pending", "running"))):
-            self._runner.cancel(run, strategy)
+            self._runner.cancel(run, action)
 
     async def _waiting_turn(self, thread: Thread, resume: Resume) -> str:
         """The turn that asks what `resume` answers. Raises Conflict."""
