@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -23,17 +24,35 @@ async def test_alive_and_ready(service: Client) -> None:
 
 async def test_not_ready_without_redis_but_chat_goes_on(service: Client, tmp_path: Path) -> None:
     async with redis_of(tmp_path / "data") as redis:
+        pid = (await redis.info("server"))["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        response = await service.http.get("/ready")
+        frames = await service.chat("What is 6*7?")
+
+        assert response.status_code == 503
+        assert response.json() == {"ready": False, "checks": {"redis": "away", "history": "ok"}}
+        assert frames[-1].data["status"] == "success"
+        document = await service.json(f"/sessions/{frames[0].data['session_id']}")
+        assert len(document["messages"]) == 2
+        assert b"threadline_live_tier_up 0.0" in (await service.http.get("/metrics")).content
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_an_embedded_redis_that_is_killed_comes_back(service: Client, tmp_path: Path) -> None:
+    session_id = (await service.chat("What is 6*7?"))[0].data["session_id"]
+    async with redis_of(tmp_path / "data") as redis:
         os.kill((await redis.info("server"))["process_id"], signal.SIGKILL)
 
-    response = await service.http.get("/ready")
-    frames = await service.chat("What is 6*7?")
+    async with asyncio.timeout(20):
+        while (await service.http.get("/ready")).status_code != 200:
+            await asyncio.sleep(0.05)
+    frames = await service.chat("And 6*8?", session_id=session_id)
 
-    assert response.status_code == 503
-    assert response.json() == {"ready": False, "checks": {"redis": "away", "history": "ok"}}
     assert frames[-1].data["status"] == "success"
-    document = await service.json(f"/sessions/{frames[0].data['session_id']}")
-    assert len(document["messages"]) == 2
-    assert b"threadline_live_tier_up 0.0" in (await service.http.get("/metrics")).content
+    (listed,) = (await service.json("/sessions"))["items"]
+    assert (listed["live"], listed["turns"]) == (True, 2)
 
 
 async def test_info(service: Client) -> None:

@@ -136,6 +136,47 @@ async def test_it_ends_with_the_context_and_keeps_its_data(folder: Path) -> None
         assert 0 < await redis.ttl("key") <= 100
 
 
+async def test_it_is_started_again_on_its_data_when_it_ends_by_itself(folder: Path) -> None:
+    async with embedded_server(folder) as server, client(server.url) as redis:
+        first = server.process
+        await redis.set("key", "kept")
+        await redis.execute_command("FT.CREATE", "i", "ON", "JSON", "SCHEMA", "$.word", "AS", "word", "TAG")
+        await redis.execute_command("WAITAOF", "1", "0", "5000")  # it is written to disk once a second
+        os.kill(first.pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while server.process is first:
+                await asyncio.sleep(0.01)
+        async with client(server.url) as redis_again:
+            assert await redis_again.get("key") == "kept"
+            assert await redis_again.execute_command("FT._LIST") == ["i"]
+        second = server.process
+    assert second.returncode == 0
+    assert servers_in(folder / "redis") == []
+
+
+async def test_one_that_cannot_start_again_is_tried_less_and_less_often(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    tried = asyncio.Event()
+    slept = asyncio.sleep
+
+    async def rest(seconds: float) -> None:
+        if seconds != embedded.PAUSE:
+            rests.append(seconds)
+            if len(rests) == 8:
+                tried.set()
+        await slept(min(seconds, embedded.PAUSE))
+
+    async with embedded_server(folder) as server:
+        monkeypatch.setattr(embedded, "_command", lambda *given, **named: [sys.executable, "-c", "pass"])
+        monkeypatch.setattr("threadline.storage.embedded.asyncio.sleep", rest)
+        os.kill(server.process.pid, signal.SIGKILL)
+        async with asyncio.timeout(30):
+            await tried.wait()
+    assert rests[:8] == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
 async def test_it_ends_when_the_service_is_cancelled(folder: Path) -> None:
     started: asyncio.Future[embedded.Server] = asyncio.get_running_loop().create_future()
 

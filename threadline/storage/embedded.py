@@ -1,7 +1,8 @@
 """The embedded Redis: a server and its JSON and Search modules out of wheels, on a private unix socket.
 
-It runs in a session of its own, so that Ctrl-C reaches the service alone, which then stops it. A service that is
-killed leaves it behind; the next start ends it, since two servers in one folder would spoil each other's file.
+It runs in a session of its own, so that Ctrl-C reaches the service alone, which then stops it. One that ends by itself
+is started again on its data. A service that is killed leaves it behind; the next start ends it, since two servers in one
+folder would spoil each other's file.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,6 +42,8 @@ START_DEADLINE = 10.0
 LOAD_DEADLINE = 120.0  # for a server that answers, but is still reading its file
 LOG_LIMIT = 5_000_000
 PAUSE = 0.02  # seconds between two looks at something that is about to happen
+STEADY = 60.0  # seconds after which a server that ends by itself is started again at once
+LONGEST_REST = 30.0  # seconds between two starts of one that ends again and again
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +52,9 @@ class Binaries:
     modules: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Server:
-    """A running embedded Redis. `process` is for who watches over it; nobody else may end it."""
+    """A running embedded Redis. `process` is the one that runs now, or ran last; nobody but this module may end it."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -101,11 +106,47 @@ async def embedded_server(data_dir: Path) -> AsyncIterator[Server]:
     folder = _data_folder(data_dir)
     await end_orphans(folder)
     with _socket_path(folder.parent) as socket:
-        server = await _start_or_replace(binaries, folder=folder, socket=socket, log_file=folder.with_name("redis.log"))
+        log_file = folder.with_name("redis.log")
+        server = await _start_or_replace(binaries, folder=folder, socket=socket, log_file=log_file)
+        start = partial(_start, binaries, folder=folder, socket=socket, log_file=log_file)
+        keeper = asyncio.create_task(_keep_running(server, start))
         try:
             yield server
         finally:
+            keeper.cancel()
+            await asyncio.wait({keeper})
             await _stop(server.process)
+
+
+async def _keep_running(server: Server, start: Callable[[], Awaitable[Server]]) -> None:
+    """Start it again on its data whenever it ends by itself, for ever; less and less often if that does not last."""
+    rest = 0.0
+    while True:
+        began = time.monotonic()
+        await _end_of(server.process)
+        log.error("redis_ended", pid=server.process.pid, code=server.process.returncode)
+        if time.monotonic() - began > STEADY:
+            rest = 0.0
+        while server.process.returncode is not None:
+            await asyncio.sleep(rest)
+            rest = min(max(1.0, 2 * rest), LONGEST_REST)
+            try:
+                server.process = (await start()).process
+            except (_StartFailed, Unavailable) as failure:
+                log.error("redis_not_started_again", reason=str(failure), next_in=rest)
+
+
+async def _end_of(process: subprocess.Popen[bytes]) -> None:
+    """Wait in a thread, since not every event loop can wait for a process that it has not started."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def wait() -> None:
+        process.wait()
+        with contextlib.suppress(RuntimeError):  # nobody waits any more
+            loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait, name="redis-end", daemon=True).start()
+    await ended.wait()
 
 
 async def _start_or_replace(binaries: Binaries, *, folder: Path, socket: Path, log_file: Path) -> Server:
