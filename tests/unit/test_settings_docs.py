@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from threadline.app.cli import app
-from threadline.app.settings import Settings
+from threadline.app.settings import Settings, unknown_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +69,32 @@ def test_the_example_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(uncommented, encoding="utf-8")
 
     assert _without_environment(tmp_path / ".env") == _without_environment(None)
+
+
+def test_a_misspelt_name_is_found_in_the_environment_and_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("THREADLINE_DATADIR=x\nTHREADLINE_PORT=1\nOTHER=2\n", encoding="utf-8")
+    given = {"THREADLINE_API_KEY": "secret", "THREADLINE_QQQQ": "1", "threadline_host": "h", "THREADLINE_URL": "u"}
+
+    assert list(unknown_names(given)) == [
+        ("THREADLINE_API_KEY", "THREADLINE_API_KEYS"),
+        ("THREADLINE_DATADIR", "THREADLINE_DATA_DIR"),
+        ("THREADLINE_QQQQ", None),
+    ]
+
+
+def test_every_variable_of_a_command_or_setting_is_known() -> None:
+    assert list(unknown_names(dict.fromkeys([*told_by_code(), *_variables_of_commands()], ""))) == []
+
+
+@pytest.mark.parametrize("value", ["localhost:11434", "ftp://host/v1", "http://", "/v1", "not an address"])
+def test_an_address_that_is_none_stops_the_start(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", value)
+
+    with pytest.raises(ValidationError, match=r"OPENAI_BASE_URL\n.*an address such as https://example.org"):
+        Settings()
 
 
 def _without_environment(env_file: Path | None) -> BaseSettings:

@@ -21,7 +21,7 @@ from threadline import __version__
 from threadline.app.client import service_url
 from threadline.app.project import load_project, read_project
 from threadline.app.server import listen
-from threadline.app.settings import Settings
+from threadline.app.settings import Settings, unknown_names
 from threadline.app.wiring import agent_kit
 from threadline.domain.errors import Conflict, Invalid, ThreadlineError, Unavailable
 from threadline.services.auth import is_loopback
@@ -47,6 +47,7 @@ async def examine(settings: Settings) -> list[Finding]:
     looks: list[tuple[str, Callable[[Settings], Awaitable[tuple[Verdict, str]]]]] = [
         ("python", _python),
         ("environment", _environment),
+        ("settings", _settings),
         ("data", _data),
         ("redis", _redis),
         ("model", _model),
@@ -78,6 +79,11 @@ async def _environment(_: Settings) -> tuple[Verdict, str]:
     if bootstrap.state(bootstrap.ROOT, dev=False) == "ready":
         return "ok", f"Threadline {__version__}, in {sys.prefix}, as locked"
     return "note", "older than its lock; the next `python3 -m threadline` brings it up to date"
+
+
+async def _settings(_: Settings) -> tuple[Verdict, str]:
+    unknown = [f"{name} is no setting" + (f"; is {meant} meant?" if meant else "") for name, meant in unknown_names()]
+    return ("note", "\n".join(unknown)) if unknown else ("ok", "every name is known")
 
 
 async def _data(settings: Settings) -> tuple[Verdict, str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -23,10 +24,12 @@ from api.server import runs as server_runs
 from threadline import __version__
 from threadline.app.logs import configure
 from threadline.app.project import read_project
-from threadline.app.settings import Settings
+from threadline.app.settings import Settings, unknown_names
 from threadline.app.wiring import open_services
 from threadline.domain.errors import Conflict, Denied
 from threadline.services.auth import is_loopback
+
+log = structlog.get_logger(__name__)
 
 SERVER = {
     "assistants": (assistants,),
@@ -104,6 +107,8 @@ async def run(settings: Settings) -> None:
 def serve(settings: Settings) -> None:
     """Serve in the foreground; Ctrl-C or SIGTERM stops cleanly."""
     configure(level=settings.log_level, format=settings.log_format)
+    for name, meant in unknown_names():
+        log.warning("unknown_setting", name=name, meant=meant)
     # Before the server listens to signals and after, SIGTERM unwinds as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     asyncio.run(run(settings))

@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
+from dotenv import dotenv_values
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from threadline.domain.egress import Egress
@@ -35,6 +41,20 @@ def _age(value: object) -> object:
 
 
 Age = Annotated[timedelta, BeforeValidator(_age)]
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it must be an address such as https://example.org")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""The base address of a service over HTTP."""
+
+ELSEWHERE = frozenset({"URL", "KEY", "TEST_SYSTEM_PACKAGES"})
+"""Names that commands read besides the settings, less `THREADLINE_`."""
 
 
 class Settings(BaseSettings):
@@ -92,7 +112,7 @@ class Settings(BaseSettings):
     openrouter_api_key: SecretStr | None = Field(
         None, validation_alias=AliasChoices("OPENROUTER_API_KEY", "openrouter_api_key"), description="OpenRouter key."
     )
-    openrouter_base_url: str = Field(
+    openrouter_base_url: Address = Field(
         "https://openrouter.ai/api/v1",
         validation_alias=AliasChoices("OPENROUTER_BASE_URL", "openrouter_base_url"),
         description="OpenRouter's address.",
@@ -102,7 +122,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("OPENAI_API_KEY", "openai_api_key"),
         description="Key of an OpenAI-compatible server.",
     )
-    openai_base_url: str | None = Field(
+    openai_base_url: Address | None = Field(
         None,
         validation_alias=AliasChoices("OPENAI_BASE_URL", "openai_base_url"),
         description="Address of an OpenAI-compatible server (Ollama, vLLM, llama.cpp).",
@@ -120,9 +140,9 @@ class Settings(BaseSettings):
     tool_timeout: float = Field(15, gt=0, description="Seconds one tool call may take.")
     tool_cache_size: int = Field(1000, ge=0, description="Tool results kept in memory. 0 turns the cache off.")
     tool_cache_ttl: float = Field(600, gt=0, description="Seconds a tool result is kept.")
-    weather_url: str = Field("https://api.open-meteo.com", description="Open-Meteo forecast service.")
-    geocoding_url: str = Field("https://geocoding-api.open-meteo.com", description="Open-Meteo geocoding service.")
-    wikipedia_url: str = Field(
+    weather_url: Address = Field("https://api.open-meteo.com", description="Open-Meteo forecast service.")
+    geocoding_url: Address = Field("https://geocoding-api.open-meteo.com", description="Open-Meteo geocoding service.")
+    wikipedia_url: Address = Field(
         "https://{language}.wikipedia.org", description="Wikipedia; `{language}` becomes the question's language."
     )
     search_providers: Words = Field(
@@ -131,12 +151,12 @@ class Settings(BaseSettings):
     tavily_api_key: SecretStr | None = Field(
         None, validation_alias=AliasChoices("TAVILY_API_KEY", "tavily_api_key"), description="Tavily search key."
     )
-    tavily_url: str = Field("https://api.tavily.com", description="Tavily's address.")
+    tavily_url: Address = Field("https://api.tavily.com", description="Tavily's address.")
     brave_api_key: SecretStr | None = Field(
         None, validation_alias=AliasChoices("BRAVE_API_KEY", "brave_api_key"), description="Brave search key."
     )
-    brave_url: str = Field("https://api.search.brave.com", description="Brave's address.")
-    searxng_url: str | None = Field(None, description="A SearXNG instance with its JSON format on.")
+    brave_url: Address = Field("https://api.search.brave.com", description="Brave's address.")
+    searxng_url: Address | None = Field(None, description="A SearXNG instance with its JSON format on.")
 
     # Who may ask, and how much
     api_keys: Secrets = Field((), description="Keys callers must show. Unset: no key needed, loopback only.")
@@ -197,3 +217,16 @@ class Settings(BaseSettings):
         if secret is not None:
             key_of(secret.get_secret_value())
         return secret
+
+
+def unknown_names(environment: Mapping[str, str] | None = None) -> Iterator[tuple[str, str | None]]:
+    """What is set under a name that begins like a setting's and is none, each with the setting that may be meant."""
+    known = {name.upper() for name in Settings.model_fields} | ELSEWHERE
+    given = set(os.environ if environment is None else environment)
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        given |= dotenv_values(".env", encoding="utf-8").keys()
+    for name in sorted(given):
+        prefix, own = name[:11].upper(), name[11:].upper()
+        if prefix == "THREADLINE_" and own not in known:
+            meant = get_close_matches(own, known, n=1)
+            yield name, prefix + meant[0] if meant else None

@@ -1,8 +1,8 @@
 """The embedded Redis: a server and its JSON and Search modules out of wheels, on a private unix socket.
 
 It runs in a session of its own, so that Ctrl-C reaches the service alone, which then stops it. One that ends by itself
-is started again on its data. A service that is killed leaves it behind; the next start ends it, since two servers in one
-folder would spoil each other's file.
+is started again on its data. A service that is killed leaves it behind; the next start ends it, since two servers in
+one folder would spoil each other's file.
 """
 
 from __future__ import annotations
