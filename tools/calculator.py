@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from pydantic import BaseModel, Field
 
-from tools.contract import Arguments, Tool, ToolFailure
+from tools.contract import Arguments, Asker, Tool, ToolFailure
 
 DESCRIPTION = (
     "Calculates exactly; use it for any arithmetic, percentage or conversion of units, however simple. "
@@ -42,7 +42,7 @@ class Calculation(BaseModel):
 def tool(*, to_digits: Callable[[str], str], evaluate: Evaluate, convert: Convert, timeout: float) -> Tool:
     """`to_digits` writes Korean numerals in digits."""
 
-    async def run(asked: CalculatorArguments) -> Calculation:
+    async def run(asked: CalculatorArguments, _: Asker) -> Calculation:
         text = _plain(asked.expression, to_digits)
         source, target = _parted(text)
         if target is None:

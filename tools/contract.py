@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,20 +15,54 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
 
+Risk = Literal["read", "write", "run"]
+"""What a call can do: nothing but read, change something that stays, or run what nobody has read."""
+Scope = Literal["service", "caller", "session"]
+"""Whose a result is: the same for all, or only for one caller, or only in one session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """On whose behalf a tool is called. Both are empty where nobody is known, as in a graph run by itself."""
+
+    caller: str = ""
+    session: str = ""
+
+
+NOBODY = Asker()
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One thing the agent can do. `run` takes validated `arguments`; it returns the result or raises `ToolFailure`."""
+    """One thing the agent can do.
+
+    `run` takes validated `arguments` and for whom; it returns the result or raises `ToolFailure`.
+    """
 
     name: str
     description: str
     """For the model, in English."""
     arguments: type[BaseModel]
-    run: Callable[[Any], Awaitable[BaseModel]]
+    run: Callable[[Any, Asker], Awaitable[BaseModel]]
     timeout: float
     """Seconds a call may take."""
     version: str = "1"
     """Part of the cache key: raise it when the same arguments come to mean another result."""
     cacheable: bool = False
+    """Whether a result may be given again to who asks the same. Only what reads may say so."""
+    risk: Risk | Callable[[Any], Risk] = "read"
+    """What a call can do, for all calls or by its validated arguments."""
+    scope: Scope = "service"
+    untrusted: bool = False
+    """Whether the result holds words of strangers, which the model must not take for orders."""
+
+    def risk_of(self, arguments: BaseModel) -> Risk:
+        """What this very call can do."""
+        return self.risk(arguments) if callable(self.risk) else self.risk
+
+    def __post_init__(self) -> None:
+        if self.cacheable and self.risk != "read":
+            raise ValueError(f"{self.name}: only what reads can be cached")
 
 
 class ToolFailure(Exception):

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field, SecretStr
 
-from tools.contract import Arguments, Fetch, Tool, ToolFailure
+from tools.contract import Arguments, Asker, Fetch, Tool, ToolFailure
 
 DESCRIPTION = (
     "Searches the web or an encyclopedia for facts, people, places, products and events, recent ones above all. "
@@ -47,10 +47,10 @@ class SearchResults(BaseModel):
 def tool(providers: Mapping[str, Provider], *, timeout: float) -> Tool:
     """`providers` by name, in the order they are to be asked."""
 
-    async def run(asked: SearchArguments) -> SearchResults:
+    async def run(asked: SearchArguments, _: Asker) -> SearchResults:
         return await _search(providers, asked.query, asked.limit)
 
-    return Tool("search", DESCRIPTION, SearchArguments, run, timeout=timeout, cacheable=True)
+    return Tool("search", DESCRIPTION, SearchArguments, run, timeout=timeout, cacheable=True, untrusted=True)
 
 
 async def _search(providers: Mapping[str, Provider], query: str, limit: int) -> SearchResults:

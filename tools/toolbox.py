@@ -14,7 +14,7 @@ import structlog
 from cashews import Cache
 from pydantic import BaseModel, ValidationError
 
-from tools.contract import Outcome, Tool, ToolFailure
+from tools.contract import NOBODY, Asker, Outcome, Tool, ToolFailure
 
 log = structlog.get_logger(__name__)
 
@@ -61,8 +61,8 @@ class Toolbox:
             for tool in self._tools.values()
         ]
 
-    async def call(self, name: str, args: Mapping[str, Any]) -> Outcome:
-        """Call a tool. Only a cancellation is raised; every other trouble is the outcome's `error`."""
+    async def call(self, name: str, args: Mapping[str, Any], asker: Asker = NOBODY) -> Outcome:
+        """Call a tool for somebody. Only a cancellation is raised; every other trouble is the outcome's `error`."""
         began = time.perf_counter()
 
         def outcome(args: dict[str, Any], landing: _Landing, *, cached: bool = False) -> Outcome:
@@ -81,9 +81,10 @@ class Toolbox:
 
         valid = asked.model_dump(mode="json")
         if self._cache is None or not tool.cacheable:
-            return outcome(valid, await _run(tool, asked))
-        key = f"{tool.name}:{tool.version}:{orjson.dumps(valid, option=orjson.OPT_SORT_KEYS).decode()}"
-        landing, shared = await self._join(key, self._kept_or_run(self._cache, key, tool, asked))
+            return outcome(valid, await _run(tool, asked, asker))
+        whose = {"service": "", "caller": asker.caller, "session": asker.session}[tool.scope]
+        key = f"{tool.name}:{tool.version}:{whose}:{orjson.dumps(valid, option=orjson.OPT_SORT_KEYS).decode()}"
+        landing, shared = await self._join(key, self._kept_or_run(self._cache, key, tool, asked, asker))
         return outcome(valid, landing, cached=landing.error is None and (shared or landing.cached))
 
     async def _join(self, key: str, call: Coroutine[Any, Any, _Landing]) -> tuple[_Landing, bool]:
@@ -105,20 +106,20 @@ class Toolbox:
                 flight.task.cancel()
                 await asyncio.wait({flight.task})
 
-    async def _kept_or_run(self, cache: Cache, key: str, tool: Tool, asked: BaseModel) -> _Landing:
+    async def _kept_or_run(self, cache: Cache, key: str, tool: Tool, asked: BaseModel, asker: Asker) -> _Landing:
         kept = await cache.get(key)
         if kept is not None:
             return _Landing(result=kept, cached=True)
-        landing = await _run(tool, asked)
+        landing = await _run(tool, asked, asker)
         if landing.result is not None:
             await cache.set(key, landing.result, expire=self._ttl)
         return landing
 
 
-async def _run(tool: Tool, asked: BaseModel) -> _Landing:
+async def _run(tool: Tool, asked: BaseModel, asker: Asker) -> _Landing:
     try:
         async with asyncio.timeout(tool.timeout):
-            result = await tool.run(asked)
+            result = await tool.run(asked, asker)
         return _Landing(result=orjson.dumps(result.model_dump(mode="json")))
     except TimeoutError:
         return _Landing(error=f"{tool.name} took longer than {tool.timeout:g} seconds and was stopped")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from tools.contract import Arguments, Fetch, Tool, ToolFailure
+from tools.contract import Arguments, Asker, Fetch, Tool, ToolFailure
 
 DESCRIPTION = (
     "Current weather of a city or town anywhere, and the forecast of up to 7 days. "
@@ -51,7 +51,7 @@ def tool(fetch: Fetch, *, forecast_url: str, geocoding_url: str, timeout: float)
     # A call asks two services; at most one name more is tried.
     share = timeout / 3
 
-    async def run(asked: WeatherArguments) -> Weather:
+    async def run(asked: WeatherArguments, _: Asker) -> Weather:
         place = await _find(fetch, geocoding_url, asked.place, timeout=share)
         return await _forecast(fetch, forecast_url, place, days=asked.days, timeout=share)
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 from structlog.testing import capture_logs
 
-from tools.contract import Arguments, Outcome, Tool, ToolFailure
+from tools.contract import Arguments, Asker, Outcome, Scope, Tool, ToolFailure
 from tools.toolbox import Toolbox
 
 
@@ -32,7 +32,7 @@ class Shouter:
         self.cancelled = 0
         self.before = before
 
-    async def __call__(self, asked: Word) -> Shout:
+    async def __call__(self, asked: Word, _: Asker) -> Shout:
         self.calls += 1
         self.called.set()
         try:
@@ -45,15 +45,18 @@ class Shouter:
 
 
 def box(
-    shouter: Callable[[Word], Awaitable[BaseModel]],
+    shouter: Callable[[Word, Asker], Awaitable[BaseModel]],
     *,
     size: int = 10,
     ttl: float = 600,
     cacheable: bool = True,
     timeout: float = 10,
     version: str = "1",
+    scope: Scope = "service",
 ) -> Toolbox:
-    tool = Tool("shout", "Says it louder.", Word, shouter, timeout=timeout, version=version, cacheable=cacheable)
+    tool = Tool(
+        "shout", "Says it louder.", Word, shouter, timeout=timeout, version=version, cacheable=cacheable, scope=scope
+    )
     return Toolbox([tool], cache_size=size, cache_ttl=ttl)
 
 
@@ -319,3 +322,22 @@ async def test_who_asks_while_an_abandoned_call_ends_gets_a_call_of_its_own() ->
     ending.set()
     with pytest.raises(asyncio.CancelledError):
         await leaver
+
+
+# Whose it is
+
+
+@pytest.mark.parametrize(("scope", "calls"), [("service", 1), ("caller", 2), ("session", 3)])
+async def test_a_result_is_kept_for_those_it_is_for(scope: Scope, calls: int) -> None:
+    shouter = Shouter()
+    toolbox = box(shouter, scope=scope)
+
+    for asker in (Asker("kim", "1"), Asker("kim", "2"), Asker("lee", "3"), Asker("kim", "1")):
+        assert (await toolbox.call("shout", {"word": "hey"}, asker)).error is None
+
+    assert shouter.calls == calls
+
+
+def test_what_changes_something_is_never_kept() -> None:
+    with pytest.raises(ValueError, match="only what reads can be cached"):
+        Tool("shout", "", Word, Shouter(), timeout=1, risk="write", cacheable=True)
