@@ -126,7 +126,7 @@ EATS = {
     "hash collisions": "x = {i * (2**61 - 1): 1 for i in range(10**7)}",
     "min of a long chain": "while True: min(range(10**7))",
     "exception in a loop": "while True:\n    try:\n        1/0\n    except ZeroDivisionError:\n        pass",
-    "exception that is caught": "while True:\n    try:\n        while True: pass\n    except BaseException:\n        pass",
+    "exception that is caught": "while True:\n  try:\n    while True: pass\n  except BaseException:\n    pass",
 }
 """Each of these wants more than it may have."""
 
