@@ -12,8 +12,11 @@ from langgraph.graph.state import CompiledStateGraph
 
 from graph.build import build
 from graph.state import State
-from threadline.app.wiring import agent_kit
-from tools.catalog import ToolConfig, open_toolbox
+from threadline.app.kit import AgentKit, agent_kit
+from threadline.app.settings import Settings
+from threadline.domain.egress import Blocked
+from threadline.services.confined import Failed
+from tools.catalog import Equipment, ToolConfig, open_toolbox
 
 Agent = CompiledStateGraph[State, None, State, State]
 
@@ -30,30 +33,50 @@ async def agent() -> Agent:
 
 def _compile(loop: asyncio.AbstractEventLoop) -> Agent:
     kit = agent_kit(loop)
-    settings = kit.settings
-    toolbox = open_toolbox(
-        ToolConfig(
-            timeout=settings.tool_timeout,
-            cache_size=settings.tool_cache_size,
-            cache_ttl=settings.tool_cache_ttl,
-            weather_url=settings.weather_url,
-            geocoding_url=settings.geocoding_url,
-            wikipedia_url=settings.wikipedia_url,
-            tavily_url=settings.tavily_url,
-            tavily_api_key=settings.tavily_api_key,
-            brave_url=settings.brave_url,
-            brave_api_key=settings.brave_api_key,
-            searxng_url=settings.searxng_url,
-            search_providers=settings.search_providers,
-        ),
-        http=kit.http,
-    )
+    toolbox, listed = open_toolbox(_config(kit.settings), _equipment(kit))
+    kit.tools[:] = listed
     models = kit.models
     return build(
         chat=models.chat,
         analysis=models.analysis,
         specs=toolbox.specs(),
-        call_tool=toolbox.call,
-        window=settings.window,
+        tools=toolbox,
+        window=kit.settings.window,
         name_tools=models.provider == "openrouter",
     ).compile()
+
+
+def _config(settings: Settings) -> ToolConfig:
+    return ToolConfig(
+        timeout=settings.tool_timeout,
+        cache_size=settings.tool_cache_size,
+        cache_ttl=settings.tool_cache_ttl,
+        weather_url=settings.weather_url,
+        geocoding_url=settings.geocoding_url,
+        wikipedia_url=settings.wikipedia_url,
+        tavily_url=settings.tavily_url,
+        tavily_api_key=settings.tavily_api_key,
+        brave_url=settings.brave_url,
+        brave_api_key=settings.brave_api_key,
+        searxng_url=settings.searxng_url,
+        search_providers=settings.search_providers,
+        hacker_news_url=settings.hacker_news_url,
+        news_feeds=settings.news_feeds,
+        sql_url=settings.sql_url,
+        sql_seconds=settings.sql_timeout,
+        enabled=settings.tools,
+        ask_before=settings.ask_before,
+    )
+
+
+def _equipment(kit: AgentKit) -> Equipment:
+    workspaces = kit.workspaces
+    return Equipment(
+        http=kit.http,
+        public=kit.public,
+        parse_page=kit.parse_page,
+        refused=(Blocked, Failed),
+        workspace_of=lambda asker: workspaces.of(asker.session),
+        folder_of=lambda asker: workspaces.of(asker.session).folder if asker.session else None,
+        run_code=kit.sandbox.run,
+    )

@@ -11,7 +11,7 @@ from langgraph.graph import END, START, StateGraph
 
 from graph import prompts, routes
 from graph.nodes.analyze_intent import analyze_intent
-from graph.nodes.execute_tools import CallTool, execute_tools
+from graph.nodes.execute_tools import Tools, execute_tools
 from graph.nodes.respond import respond
 from graph.request import ask
 from graph.state import State
@@ -22,11 +22,11 @@ def build(
     chat: BaseChatModel,
     analysis: BaseChatModel,
     specs: Sequence[Mapping[str, Any]],
-    call_tool: CallTool,
+    tools: Tools,
     window: int,
     name_tools: bool = False,
 ) -> StateGraph[State]:
-    """The agent, not yet compiled. `specs` describes the tools that `call_tool` calls; `window` is in messages.
+    """The agent, not yet compiled. `specs` describes the tools that `tools` calls; `window` is in messages.
 
     `name_tools`: the model server wants the tools named in every request about a conversation that holds tool calls.
     """
@@ -38,7 +38,7 @@ def build(
     graph.add_node(
         "analyze_intent", partial(analyze_intent, ask=ask_analysis, prompt=analyze_prompt, specs=specs, size=window)
     )
-    graph.add_node("execute_tools", partial(execute_tools, call_tool=call_tool))
+    graph.add_node("execute_tools", partial(execute_tools, tools=tools))
     graph.add_node("respond", partial(respond, ask=ask_chat, prompt=respond_prompt, specs=specs, size=window))
 
     graph.add_edge(START, "analyze_intent")

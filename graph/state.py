@@ -25,6 +25,8 @@ class Understanding(TypedDict):
 class State(TypedDict, total=False):
     messages: Annotated[list[AnyMessage], Conversation()]
     intent: Understanding
+    allowed_tools: list[str]
+    """Tools that need not ask again in this session."""
 
 
 class Update(State):

@@ -23,10 +23,12 @@ Scope = Literal["service", "caller", "session"]
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """On whose behalf a tool is called. Both are empty where nobody is known, as in a graph run by itself."""
+    """On whose behalf a tool is called. All is empty where nobody is known, as in a graph run by itself."""
 
     caller: str = ""
     session: str = ""
+    permissions: frozenset[str] = frozenset()
+    """`tools:NAME` and `tools:*` spare a caller being asked before NAME, or any tool, does what stays done."""
 
 
 NOBODY = Asker()

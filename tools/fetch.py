@@ -32,16 +32,35 @@ async def _fetch(
     headers: Mapping[str, str] | None = None,
     body: Mapping[str, Any] | None = None,
 ) -> Any:
+    accept = {"Accept": "application/json", **(headers or {})}
+    content = await load(http, url, service=service, timeout=timeout, headers=accept, json=body, params=params)
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        raise ToolFailure(f"{service} sent an answer that could not be read", retryable=True) from None
+
+
+async def load(
+    http: httpx.AsyncClient,
+    url: str,
+    *,
+    service: str,
+    timeout: float,
+    headers: Mapping[str, str] | None = None,
+    json: Mapping[str, Any] | None = None,
+    **request: Any,
+) -> bytes:
+    """The bytes behind `url`; `json`, if given, is posted. Raises `ToolFailure` in words that name `service`."""
     try:
         async with asyncio.timeout(timeout):
             status, content = await _exchange(
                 http,
-                "GET" if body is None else "POST",
+                "GET" if json is None else "POST",
                 url,
-                params=params,
-                headers={"Accept": "application/json", "User-Agent": USER_AGENT, **(headers or {})},
-                json=body,
+                headers={"User-Agent": USER_AGENT, **(headers or {})},
+                json=json,
                 timeout=timeout,
+                **request,
             )
     except (TimeoutError, httpx.TimeoutException):
         raise ToolFailure(f"{service} did not answer in time", retryable=True) from None
@@ -51,10 +70,7 @@ async def _fetch(
         raise _refused(service, status)
     if content is None:
         raise ToolFailure(f"{service} sent an answer that is too large")
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        raise ToolFailure(f"{service} sent an answer that could not be read", retryable=True) from None
+    return content
 
 
 async def _exchange(http: httpx.AsyncClient, method: str, url: str, **request: Any) -> tuple[int, bytes | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import structlog
 from cashews import Cache
+from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ValidationError
 
 from tools.contract import NOBODY, Asker, Outcome, Tool, ToolFailure
@@ -39,9 +40,20 @@ class _Landing:
 class Toolbox:
     """Holds tools and the cache of their results. Belongs to one event loop."""
 
-    def __init__(self, tools: Iterable[Tool], *, cache_size: int = 0, cache_ttl: float = 600) -> None:
-        """Keep at most `cache_size` results (0: none) for `cache_ttl` seconds each."""
+    def __init__(
+        self,
+        tools: Iterable[Tool],
+        *,
+        cache_size: int = 0,
+        cache_ttl: float = 600,
+        ask_before: Collection[str] = ("write", "run"),
+    ) -> None:
+        """Keep at most `cache_size` results (0: none) for `cache_ttl` seconds each.
+
+        `ask_before` holds risks, and names of tools, whose calls a person must allow.
+        """
         self._tools = {tool.name: tool for tool in tools}
+        self._ask_before = frozenset(ask_before)
         self._ttl = cache_ttl
         self._flights: dict[str, _Flight] = {}
         self._cache: Cache | None = None
@@ -60,6 +72,27 @@ class Toolbox:
             {"name": tool.name, "description": tool.description, "parameters": _schema(tool.arguments)}
             for tool in self._tools.values()
         ]
+
+    @staticmethod
+    def asker(config: RunnableConfig) -> Asker:
+        """On whose behalf a run calls: what the service says of it, never what the run was asked with."""
+        known = config.get("configurable", {})
+        return Asker(
+            caller=str(known.get("langgraph_auth_user_id") or ""),
+            session=str(known.get("thread_id") or ""),
+            permissions=frozenset(known.get("langgraph_auth_permissions") or ()),
+        )
+
+    def asks(self, name: str, args: Mapping[str, Any], asker: Asker) -> bool:
+        """Whether a person must allow this call first. A call that cannot be made asks nobody."""
+        tool = self._tools.get(name)
+        if tool is None or asker.permissions & {"tools:*", f"tools:{name}"}:
+            return False
+        try:
+            asked = tool.arguments.model_validate(args)
+        except ValidationError:
+            return False
+        return bool(self._ask_before & {name, tool.risk_of(asked)})
 
     async def call(self, name: str, args: Mapping[str, Any], asker: Asker = NOBODY) -> Outcome:
         """Call a tool for somebody. Only a cancellation is raised; every other trouble is the outcome's `error`."""

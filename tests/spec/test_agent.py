@@ -460,7 +460,8 @@ async def test_every_server_gets_the_conversation_as_it_wants_it(
 
 async def test_openrouter_is_told_the_tools_whenever_their_results_are_shown(start: Start, model: ModelStub) -> None:
     model.script(intent("tool", SUM, needs_more=True), intent("tool"), answer("126"))
-    async with start(openrouter_api_key="sk-or-1", openrouter_base_url=model.url, model="stub") as service:
+    tools = ("calculator", "weather", "search")
+    async with start(openrouter_api_key="sk-or-1", openrouter_base_url=model.url, model="stub", tools=tools) as service:
         await service.chat("(15+27)*3")
 
     assert ["tool_choice" in call.body for call in model.calls] == [False, True, True]

@@ -17,6 +17,7 @@ from graph.nodes.analyze_intent import _new_calls, _parsed, describe
 from graph.request import ask
 from graph.state import MAX_ROUNDS, State
 from threadline.services.models.offline import OfflineModel
+from tools.toolbox import Toolbox
 
 CALL = {"name": "calculator", "args": {"expression": "1+1"}, "id": "call_1", "type": "tool_call"}
 ASKED = AIMessage("", tool_calls=[CALL])
@@ -52,10 +53,7 @@ def test_after_the_tools_the_intent_decides(needs_more: bool, goes_to: str) -> N
 
 def test_the_graph_is_the_one_that_is_drawn() -> None:
     model = GenericFakeChatModel(messages=iter(()))
-
-    async def call_tool(name: str, args: Any) -> Any: ...
-
-    drawn = build(chat=model, analysis=model, specs=SPECS, call_tool=call_tool, window=40).compile().get_graph()
+    drawn = build(chat=model, analysis=model, specs=SPECS, tools=Toolbox([]), window=40).compile().get_graph()
 
     assert {(edge.source, edge.target) for edge in drawn.edges} == {
         ("__start__", "analyze_intent"),

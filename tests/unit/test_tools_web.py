@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from tests.stubs.web_services import KEY, Fault, Service, WebServices, web_services
 from threadline.domain.errors import Invalid
 from tools import search
-from tools.catalog import ToolConfig, build, open_toolbox
+from tools.catalog import Equipment, ToolConfig, build, open_toolbox
 from tools.contract import Outcome, ToolFailure
 from tools.toolbox import Toolbox
 
@@ -42,9 +42,27 @@ def config(web: WebServices, **changes: Any) -> ToolConfig:
     return ToolConfig(**(values | web.urls() | {"searxng_url": None} | changes))
 
 
+def equipment(http: httpx.AsyncClient) -> Equipment:
+    """What the tools that ask the network need; the others are not called here."""
+    missing: Any = None
+    return Equipment(
+        http=http,
+        public=http,
+        parse_page=missing,
+        refused=(),
+        workspace_of=missing,
+        folder_of=missing,
+        run_code=missing,
+    )
+
+
+def opened(config: ToolConfig, *, http: httpx.AsyncClient) -> Toolbox:
+    return open_toolbox(config, equipment(http))[0]
+
+
 @pytest.fixture
 def toolbox(web: WebServices, http: httpx.AsyncClient) -> Toolbox:
-    return open_toolbox(config(web), http=http)
+    return opened(config(web), http=http)
 
 
 def result(outcome: Outcome) -> dict[str, Any]:
@@ -142,7 +160,7 @@ FAULTS: list[tuple[Fault, str]] = [
 async def test_weather_faults(
     web: WebServices, http: httpx.AsyncClient, service: Service, fault: Fault, words: str
 ) -> None:
-    toolbox = open_toolbox(config(web, timeout=0.9), http=http)
+    toolbox = opened(config(web, timeout=0.9), http=http)
     web.faults[service] = fault
     outcome = await toolbox.call("weather", {"place": "Seoul"})
     assert (outcome.result, outcome.error) == (None, words)
@@ -153,14 +171,14 @@ async def test_weather_faults(
 
 
 async def test_weather_service_that_is_not_there(web: WebServices, http: httpx.AsyncClient) -> None:
-    toolbox = open_toolbox(config(web, geocoding_url=closed_port()), http=http)
+    toolbox = opened(config(web, geocoding_url=closed_port()), http=http)
     outcome = await toolbox.call("weather", {"place": "Seoul"})
     assert outcome.error == "the weather service could not be reached"
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "nonsense", "http://[", "http://127.0.0.1:1"])
 async def test_a_wrong_address_is_a_service_out_of_reach(web: WebServices, http: httpx.AsyncClient, url: str) -> None:
-    outcome = await open_toolbox(config(web, geocoding_url=url), http=http).call("weather", {"place": "Seoul"})
+    outcome = await opened(config(web, geocoding_url=url), http=http).call("weather", {"place": "Seoul"})
     assert outcome.error == "the weather service could not be reached"
 
 
@@ -244,7 +262,7 @@ async def test_other_providers(
 ) -> None:
     key = SecretStr(KEY)
     changes = web.urls() | {"tavily_api_key": key, "brave_api_key": key, "search_providers": (provider,)}
-    toolbox = open_toolbox(config(web, **changes), http=http)
+    toolbox = opened(config(web, **changes), http=http)
     found = result(await toolbox.call("search", {"query": query, "limit": 1}))
     assert found["provider"] == provider
     (hit,) = found["results"]
@@ -258,7 +276,7 @@ async def test_other_providers(
 async def test_the_first_provider_with_results_wins(web: WebServices, http: httpx.AsyncClient) -> None:
     providers = ("tavily", "searxng", "wikipedia")
     changes = web.urls() | {"tavily_api_key": SecretStr(KEY), "search_providers": providers}
-    toolbox = open_toolbox(config(web, cache_size=0, **changes), http=http)
+    toolbox = opened(config(web, cache_size=0, **changes), http=http)
 
     async def provider(query: str) -> str:
         return str(result(await toolbox.call("search", {"query": query}))["provider"])
@@ -279,7 +297,7 @@ async def test_the_first_provider_with_results_wins(web: WebServices, http: http
 
 async def test_a_hanging_provider_leaves_time_for_the_next(web: WebServices, http: httpx.AsyncClient) -> None:
     changes = web.urls() | {"search_providers": ("searxng", "wikipedia")}
-    toolbox = open_toolbox(config(web, timeout=1, **changes), http=http)
+    toolbox = opened(config(web, timeout=1, **changes), http=http)
     web.faults["searxng"] = "hang"
     outcome = await toolbox.call("search", {"query": "redis"})
     assert result(outcome)["provider"] == "wikipedia"
@@ -299,7 +317,7 @@ async def test_all_providers_failing_are_named_and_no_key_is_told(
     }
     web.faults["wikipedia"] = "wrong shape"
     settings = config(web, **changes)
-    outcome = await open_toolbox(settings, http=http).call("search", {"query": "redis"})
+    outcome = await opened(settings, http=http).call("search", {"query": "redis"})
     assert outcome.error == (
         "no search service could be used: "
         "Tavily refused the request or its key (status 401); "
@@ -317,7 +335,7 @@ async def test_all_providers_failing_are_named_and_no_key_is_told(
     ids=[fault for fault, _ in FAULTS],
 )
 async def test_search_faults(web: WebServices, http: httpx.AsyncClient, fault: Fault, words: str) -> None:
-    toolbox = open_toolbox(config(web, timeout=0.3), http=http)
+    toolbox = opened(config(web, timeout=0.3), http=http)
     web.faults["wikipedia"] = fault
     outcome = await toolbox.call("search", {"query": "redis"})
     assert outcome.error == f"no search service could be used: {words}"
@@ -400,14 +418,25 @@ async def test_ddgs_that_hangs_blocks_nobody(engines: type[FakeEngines]) -> None
 # The catalog
 
 
-async def test_catalog_lists_the_tools_without_asking_anyone(web: WebServices, http: httpx.AsyncClient) -> None:
-    tools = build(config(web), http=http)
-    assert [tool.name for tool in tools] == ["calculator", "weather", "search"]
-    assert all(tool.timeout == 6 and tool.cacheable for tool in tools)
+def test_catalog_lists_the_tools_without_asking_anyone(web: WebServices, http: httpx.AsyncClient) -> None:
+    listed = build(config(web), equipment(http))
+    assert [one.name for one in listed] == ["calculator", "weather", "search", "news", "web", "sql", "files", "code"]
+    assert [one.reason for one in listed if one.tool is None] == ["no database is set: THREADLINE_SQL_URL"]
+    assert all(one.tool.timeout == 6 for one in listed if one.tool is not None)
     assert not web.calls
-    specs = open_toolbox(config(web), http=http).specs()
-    assert len(json.dumps(specs)) < 2500
+    specs = opened(config(web), http=http).specs()
+    assert len(json.dumps(specs)) < 7000
     assert specs[1]["parameters"]["required"] == ["place"]
+
+
+def test_tools_are_switched_on_by_name(web: WebServices, http: httpx.AsyncClient) -> None:
+    listed = build(config(web, enabled=("code", "weather")), equipment(http))
+    assert [one.name for one in listed if one.tool is not None] == ["weather", "code"]
+    assert {one.reason for one in listed if one.tool is None} == {
+        "it is switched off: THREADLINE_TOOLS does not name it"
+    }
+    with pytest.raises(Invalid, match="no tool called wether"):
+        build(config(web, enabled=("wether",)), equipment(http))
 
 
 @pytest.mark.parametrize(
@@ -418,7 +447,7 @@ async def test_search_providers_must_be_known_and_set_up(
     web: WebServices, http: httpx.AsyncClient, providers: tuple[str, ...], words: str
 ) -> None:
     with pytest.raises(Invalid, match=words):
-        build(config(web, search_providers=providers), http=http)
+        build(config(web, search_providers=providers), equipment(http))
 
 
 async def test_providers_that_are_set_up_come_first_by_default(
@@ -426,7 +455,7 @@ async def test_providers_that_are_set_up_come_first_by_default(
 ) -> None:
     engines.answer = ()
     changes = web.urls() | {"search_providers": (), "brave_api_key": SecretStr(KEY)}
-    found = result(await open_toolbox(config(web, **changes), http=http).call("search", {"query": "zzzz"}))
+    found = result(await opened(config(web, **changes), http=http).call("search", {"query": "zzzz"}))
     assert [call.service for call in web.calls] == ["brave", "searxng", "wikipedia"]
     assert found["provider"] == "ddgs"
 

@@ -19,10 +19,10 @@ import httpx
 from threadline import __main__ as bootstrap
 from threadline import __version__
 from threadline.app.client import service_url
+from threadline.app.kit import agent_kit
 from threadline.app.project import load_project, read_project
 from threadline.app.server import listen
 from threadline.app.settings import Settings, unknown_names
-from threadline.app.wiring import agent_kit
 from threadline.domain.errors import Conflict, Invalid, ThreadlineError, Unavailable
 from threadline.services.auth import is_loopback
 from threadline.storage.datadir import DataDirInUse, open_data_dir
@@ -129,8 +129,7 @@ async def _model(settings: Settings) -> tuple[Verdict, str]:
         except TimeoutError as error:
             raise Unavailable(f"The model server at {where} says nothing for {MODEL_SECONDS:.0f} seconds.") from error
     finally:
-        await kit.http.aclose()
-        await kit.models.aclose()
+        await kit.aclose()
     names = ", ".join(found.models)
     if found.unlisted:
         return "note", f"{kit.models.provider} at {where}: {names}; it does not list {', '.join(found.unlisted)}"

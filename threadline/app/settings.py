@@ -157,6 +157,23 @@ class Settings(BaseSettings):
     )
     brave_url: Address = Field("https://api.search.brave.com", description="Brave's address.")
     searxng_url: Address | None = Field(None, description="A SearXNG instance with its JSON format on.")
+    tools: Words = Field((), description="Tools that are offered. Unset: all that are set up.")
+    ask_before: Words = Field(
+        ("write", "run"),
+        description="Tools, or risks of tools, whose calls a person must allow first. `none`: no tool.",
+    )
+    news_feeds: Words = Field((), description="RSS or Atom feeds, such as `BBC=https://feeds.bbci.co.uk/news/rss.xml`.")
+    hacker_news_url: Address = Field("https://hn.algolia.com", description="Search service of Hacker News.")
+    web_hosts: Words = Field(
+        (), description="Hosts, addresses or networks whose pages may be read although they are not public."
+    )
+    sql_url: SecretStr | None = Field(
+        None, description="Database to ask: `sqlite:///PATH`, or `postgresql://…` of a role that can only read."
+    )
+    sql_timeout: float = Field(5, gt=0, description="Seconds one SQL statement may take.")
+    code_seconds: float = Field(5, gt=0, description="Seconds a piece of code may run.")
+    code_memory_mb: int = Field(100, ge=10, description="Megabytes a piece of code may take.")
+    workspace_bytes: int = Field(50_000_000, ge=0, description="Bytes the files of one session may have.")
 
     # Who may ask, and how much
     api_keys: Secrets = Field((), description="Keys callers must show. Unset: no key needed, loopback only.")
@@ -186,6 +203,10 @@ class Settings(BaseSettings):
         "search_providers",
         "cors_origins",
         "webhook_hosts",
+        "tools",
+        "ask_before",
+        "news_feeds",
+        "web_hosts",
         mode="before",
     )
     @classmethod
@@ -205,7 +226,12 @@ class Settings(BaseSettings):
             raise ValueError("it names no key")
         return value
 
-    @field_validator("webhook_hosts")
+    @field_validator("ask_before")
+    @classmethod
+    def _no_tool(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        return () if words == ("none",) else words
+
+    @field_validator("webhook_hosts", "web_hosts")
     @classmethod
     def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         Egress.parse(hosts)

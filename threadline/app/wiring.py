@@ -6,12 +6,9 @@ import asyncio
 import platform
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import httpx
 import structlog
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from redis.asyncio import Redis
@@ -19,6 +16,7 @@ from redis.asyncio import Redis
 from api.context import Context, Surface
 from threadline import __version__
 from threadline.app.graphs import name_of, open_graphs
+from threadline.app.kit import USER_AGENT, AgentKit, open_kit
 from threadline.app.memory import open_stores
 from threadline.app.project import Project, load_object, load_project
 from threadline.app.settings import Settings
@@ -35,7 +33,6 @@ from threadline.services.egress import Guard, guarded_client
 from threadline.services.expiry import Expiry
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
-from threadline.services.models import ModelConfig, Models, open_models
 from threadline.services.permission import Permission
 from threadline.services.replay import Replay
 from threadline.services.retention import Retention, rebuilder
@@ -64,57 +61,6 @@ SERVER_API = "0.16.7"
 """The version of the LangGraph Server API that is spoken: LangGraph Studio turns away from one it thinks too old."""
 SERVER_HEARTBEAT = 5.0
 """Seconds between heartbeats of the LangGraph Server API, at most: its clients are used to that many."""
-USER_AGENT = f"Threadline/{__version__}"
-
-
-@dataclass(frozen=True, slots=True)
-class AgentKit:
-    """What the built-in agent is built from."""
-
-    settings: Settings
-    models: Models
-    http: httpx.AsyncClient
-
-
-_kits: WeakKeyDictionary[asyncio.AbstractEventLoop, AgentKit] = WeakKeyDictionary()
-
-
-def agent_kit(loop: asyncio.AbstractEventLoop) -> AgentKit:
-    """The loop's kit: the one its service opened, or a new one from the environment where another server runs the
-    agent. Blocks for some milliseconds while it loads certificates."""
-    if loop not in _kits:
-        _kits[loop] = _make_kit(Settings())
-    return _kits[loop]
-
-
-def _make_kit(settings: Settings) -> AgentKit:
-    config = ModelConfig(
-        openrouter_api_key=settings.openrouter_api_key,
-        openrouter_base_url=settings.openrouter_base_url,
-        openai_api_key=settings.openai_api_key,
-        openai_base_url=settings.openai_base_url,
-        model=settings.model,
-        analysis_model=settings.analysis_model,
-        fallback_models=settings.fallback_models,
-        temperature=settings.temperature,
-        timeout=settings.model_timeout,
-        retries=settings.model_retries,
-        offline_delay=settings.offline_delay,
-    )
-    http = httpx.AsyncClient(timeout=settings.tool_timeout, headers={"User-Agent": USER_AGENT})
-    return AgentKit(settings, open_models(config), http)
-
-
-@asynccontextmanager
-async def _open_kit(settings: Settings) -> AsyncIterator[AgentKit]:
-    loop = asyncio.get_running_loop()
-    kit = _kits[loop] = await asyncio.to_thread(_make_kit, settings)
-    try:
-        yield kit
-    finally:
-        del _kits[loop]
-        await kit.http.aclose()
-        await kit.models.aclose()
 
 
 @asynccontextmanager
@@ -133,7 +79,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
                 allow=project.types(settings.allowed_types),
             )
         )
-        kit = await stack.enter_async_context(_open_kit(settings))
+        kit = await stack.enter_async_context(open_kit(settings))
 
         rate_limit = _rate_limit(settings, redis)
         metrics = Metrics()
