@@ -336,10 +336,10 @@ async def test_the_most_specific_handler_decides(
 def test_where_handlers_govern_they_alone_decide_whose_things_are_whose() -> None:
     caller = Caller("ada")
 
-    assert decided().scope(caller, "threads") == "ada"
-    assert decided("threads.create").scope(caller, "threads") == "shared"
-    assert decided("threads").scope(caller, "store") == "ada"
-    assert decided("all").scope(caller, "store") == "shared"
+    assert decided().scope(caller) == "ada"
+    assert decided("store").scope(caller) == "shared"
+    assert decided("threads").scope(caller) == "ada"
+    assert decided("all").scope(caller) == "shared"
 
 
 @pytest.mark.parametrize("answer", ["yes", 1, []])
