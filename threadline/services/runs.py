@@ -24,6 +24,7 @@ from threadline.services.sessions import Sessions
 from threadline.services.threads import Threads, as_uuid
 
 TITLE_CHARS = 80
+UNENDED: tuple[RunStatus, ...] = ("pending", "running")
 BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
 
 
@@ -113,7 +114,7 @@ class Runs:
 
     async def recover(self) -> int:
         """Take up what an earlier process left unfinished; to be called once, before the first request."""
-        unfinished = await self._runs.list(status=("pending", "running"))
+        unfinished = await self._runs.list(status=UNENDED)
         for run in unfinished:
             attempt = run.attempt + (run.status == "running")
             await self._log.reopen(run.run_id, attempt=attempt)
@@ -178,7 +179,7 @@ class Runs:
         told = {"run_ids": None, "status": status}
         value = {"thread_id": None, "action": action, "metadata": told}
         grant = await self._permission.ask(caller, "threads", "update", value)
-        statuses: tuple[RunStatus, ...] = ("pending", "running") if status == "all" else (status,)
+        statuses = UNENDED if status == "all" else (status,)
         return await self._runs.unfinished(grant.owner, statuses, allowed=grant.allowed)
 
     def follow(self, run: Run, *, after: int = 0) -> AsyncGenerator[Event]:
@@ -353,17 +354,21 @@ class Runs:
         return request.assistant.assistant_id if request.assistant else self._assistant_id(self._graph_id)
 
     async def _make_room(self, thread: Thread, allowed: _Allowed) -> None:
-        """Do with what is going on on the thread as the strategy says. Raises Conflict."""
+        """Do with what is going on on the thread as the strategy says. Raises Conflict, or Forbidden where the caller
+        may not cancel it."""
         strategy = allowed.strategy
         if strategy == "enqueue" or not self._runner.busy(thread.thread_id):
             return
         if strategy == "reject":
             raise Conflict("The session is busy with another message." if allowed.request.call is None else BUSY)
+        going = [UUID(run.run_id) for run in await self._runs.list(thread_id=thread.thread_id, status=UNENDED)]
+        told = {"run_ids": going, "status": None}
+        await self._threads.check(thread.thread_id, allowed.request.caller, "update", action=strategy, metadata=told)
         await self._stop(thread, strategy)
 
     async def _stop(self, thread: Thread, action: CancelAction = "interrupt") -> None:
         """Cancel what waits and what goes on on the thread, the newest first, so that none begins in between."""
-        for run in reversed(await self._runs.list(thread_id=thread.thread_id, status=("pending", "running"))):
+        for run in reversed(await self._runs.list(thread_id=thread.thread_id, status=UNENDED)):
             self._runner.cancel(run, action)
 
     async def _waiting_turn(self, thread: Thread, resume: Resume, caller: Caller) -> str:
