@@ -54,7 +54,7 @@ class ChatBody(BaseModel):
 async def chat(body: ChatBody, caller: Asking, context: Using) -> Response:
     _check_text(body, context.max_message_chars)
     resume = Resume(body.resume.interrupt_id, body.resume.value) if body.resume else None
-    request = StartRun(caller, thread_id=body.session_id, message=body.message, resume=resume)
+    request = StartRun(caller, thread_id=body.session_id, message=body.message, resume=resume, shown=True)
     run = await context.runs.start(request)
     return run_stream(context, run) if body.stream else await _whole(context, run)
 

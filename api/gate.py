@@ -20,6 +20,8 @@ from threadline.services.permission import Permission
 
 OPEN = ("/ok", "/ready", "/", "/favicon.ico")
 """Paths that need no key and count against no limit; so do those under `/static/`."""
+INFO = "/info"
+"""Open as well where the project says who asks. It tells those more whom the project knows."""
 
 
 class Gate:
@@ -65,11 +67,13 @@ class Gate:
         state["caller"] = LOCAL
         allowance: dict[str, str] = {}
         path: str = scope["path"]
-        guarded = not (path in self._open or path.startswith("/static/") or scope["method"] == "OPTIONS")
+        introduced = path == INFO and self._permission.authenticates
+        opened = path in self._open or path.startswith("/static/") or scope["method"] == "OPTIONS"
+        guarded = not (opened or introduced)
         receive = self._measured(receive)
         try:
             if self._permission.authenticates:
-                if guarded:
+                if guarded or (introduced and not opened):
                     request = Replayed(scope, receive)
                     receive = request.replay
                     state["caller"] = await self._permission.caller(await request.given(self._permission.wants))
@@ -82,8 +86,9 @@ class Gate:
                 await of_error(error)(scope, receive, send)
                 return
         except (HTTPException, Refusal) as error:
-            await refusal(error)(scope, receive, send)
-            return
+            if guarded:
+                await refusal(error)(scope, receive, send)
+                return
         if guarded and self._rate_limit is not None:
             taken = await self._rate_limit.take(state["caller"])
             allowance = taken.headers()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -17,11 +17,16 @@ log = structlog.get_logger(__name__)
 router = APIRouter(tags=["ops"])
 
 READY_SECONDS = 2.0
+TOLD = ("version", "langgraph_py_version", "flags", "host")
+"""What `/info` tells a stranger: clients look there first, to know what they talk to."""
 
 
 @router.get("/ok", summary="The process answers")
-async def ok() -> dict[str, bool]:
-    return {"ok": True}
+async def ok(
+    context: Using, check_db: Annotated[bool, Query(description="Whether the history has to answer too.")] = False
+) -> JSONResponse:
+    well = not check_db or await _passes("history", context.checks["history"])
+    return JSONResponse({"ok": well, "services": {}}, 200 if well else 503)
 
 
 @router.get("/ready", summary="Redis and the history answer")
@@ -45,8 +50,10 @@ async def _passes(name: str, check: Any) -> bool:
 
 
 @router.get("/info", summary="What this service is and serves")
-async def info(context: Using) -> dict[str, Any]:
-    return context.info
+async def info(request: Request, context: Using) -> dict[str, Any]:
+    if request.state.known:
+        return context.info
+    return {name: context.info[name] for name in TOLD}
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

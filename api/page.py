@@ -27,7 +27,7 @@ async def page(accept: Annotated[str, Header()] = "*/*") -> Response:
     """The page for browsers; clients of the LangGraph Server API ask here whether the server is well."""
     if "text/html" in accept:
         return FileResponse(STATIC / "index.html", headers={**HEADERS, "Vary": "Accept"})
-    return JSONResponse({"ok": True}, headers={"Vary": "Accept"})
+    return JSONResponse({"ok": True, "services": {}}, headers={"Vary": "Accept"})
 
 
 class Files(StaticFiles):

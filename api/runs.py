@@ -23,13 +23,13 @@ router = APIRouter(prefix="/runs", tags=["runs"])
 async def events(
     run_id: str, caller: Asking, context: Using, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
-    run = await context.runs.check(run_id, caller)
+    run = await context.runs.check(run_id, caller, "read")
     return run_stream(context, run, after=_number(last_event_id))
 
 
 @router.post("/{run_id}/cancel", status_code=202, summary="Stop the run and the model call it waits for")
 async def cancel(run_id: str, caller: Asking, context: Using) -> dict[str, Any]:
-    run = await context.runs.check(run_id, caller)
+    run = await context.runs.to_cancel(run_id, caller, "interrupt")
     await context.runs.cancel(run)
     return {"run_id": run.run_id, "status": "cancelling"}
 

@@ -56,7 +56,7 @@ def _status(summary: TurnSummary | None, *, busy: bool) -> str:
 
 @router.get("/{session_id}", summary="The session document; an expired one is rebuilt from the history")
 async def session(session_id: str, caller: Asking, context: Using) -> dict[str, Any]:
-    return await context.sessions.document(await context.threads.check(session_id, caller))
+    return await context.sessions.document(await context.threads.check(session_id, caller, "read"))
 
 
 @router.delete("/{session_id}", status_code=204, summary="Delete every trace of the session")
@@ -72,7 +72,7 @@ async def history(
     limit: Limit = 50,
     before: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="A row's id: list those before it.")] = None,
 ) -> dict[str, Any]:
-    thread = await context.threads.check(session_id, caller)
+    thread = await context.threads.check(session_id, caller, "read")
     turns = await context.turns.list(thread.thread_id, limit=limit + 1, before=before)
     items = [{**asdict(turn), "created_at": turn.created_at.isoformat()} for turn in turns]
     return page(items, limit=limit, cursor=lambda item: item["id"])
@@ -86,15 +86,15 @@ async def checkpoints(
     limit: Limit = 50,
     before: Annotated[str | None, Query(description="A checkpoint_id: list those before it.")] = None,
 ) -> dict[str, Any]:
-    thread = await context.threads.check(session_id, caller)
-    items = await context.checkpoints.history(thread, limit=limit + 1, before=before)
+    thread = await context.threads.check(session_id, caller, "read")
+    items = await context.checkpoints.history(thread, caller, limit=limit + 1, before=before)
     return page(items, limit=limit, cursor=lambda item: item["checkpoint_id"])
 
 
 @router.get("/{session_id}/checkpoints/{checkpoint_id}", summary="One step with its whole state")
 async def checkpoint(session_id: str, checkpoint_id: str, caller: Asking, context: Using) -> dict[str, Any]:
-    thread = await context.threads.check(session_id, caller)
-    return await context.checkpoints.get(thread, checkpoint_id)
+    thread = await context.threads.check(session_id, caller, "read")
+    return await context.checkpoints.get(thread, caller, checkpoint_id)
 
 
 class PinBody(BaseModel):
@@ -109,8 +109,8 @@ class PinBody(BaseModel):
 async def pin(
     session_id: str, checkpoint_id: str, caller: Asking, context: Using, body: PinBody | None = None
 ) -> dict[str, Any]:
-    thread = await context.threads.check(session_id, caller)
-    kept = await context.checkpoints.pin(thread, checkpoint_id, body.name if body else None)
+    thread = await context.threads.check(session_id, caller, "update")
+    kept = await context.checkpoints.pin(thread, caller, checkpoint_id, body.name if body else None)
     return {
         "checkpoint_id": kept.checkpoint_id,
         "pinned": True,
@@ -123,7 +123,7 @@ async def pin(
     "/{session_id}/checkpoints/{checkpoint_id}/pin", status_code=204, summary="Leave a step to retention again"
 )
 async def unpin(session_id: str, checkpoint_id: str, caller: Asking, context: Using) -> None:
-    await context.checkpoints.unpin(await context.threads.check(session_id, caller), checkpoint_id)
+    await context.checkpoints.unpin(await context.threads.check(session_id, caller, "update"), caller, checkpoint_id)
 
 
 class ReplayBody(BaseModel):
@@ -149,12 +149,10 @@ class ReplayBody(BaseModel):
 )
 async def replay(session_id: str, body: ReplayBody, caller: Asking, context: Using) -> Response:
     if body.mode == "rerun":
-        return run_stream(
-            context,
-            await context.runs.start(StartRun(caller, thread_id=session_id, checkpoint_id=body.checkpoint_id)),
-        )
-    thread = await context.threads.check(session_id, caller)
-    branch = await context.replay.plan(thread, body.checkpoint_id)
+        request = StartRun(caller, thread_id=session_id, checkpoint_id=body.checkpoint_id, shown=True)
+        return run_stream(context, await context.runs.start(request))
+    thread = await context.threads.check(session_id, caller, "read")
+    branch = await context.replay.plan(thread, caller, body.checkpoint_id)
     return respond(context, _played(context, branch, body.checkpoint_id), headers={})
 
 

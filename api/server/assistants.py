@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, get_args
 
@@ -12,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.context import Asking, Using
 from api.server.route import ServerRoute, page, reply
-from threadline.domain.errors import Invalid
-from threadline.domain.records import Assistant, AssistantOrder, AssistantQuery, AssistantVersion
+from threadline.domain.errors import Invalid, Missing
+from threadline.domain.records import Assistant, AssistantOrder, AssistantQuery, AssistantVersion, Thread
 from threadline.services import outline
 from threadline.services.assistants import AssistantChange, NewAssistant
 from threadline.services.bodies import Document
@@ -120,7 +121,6 @@ async def create(body: CreateBody, caller: Asking, context: Using) -> Response:
 @router.post("/search", summary="Assistants, the newest first", response_class=Response)
 async def search(body: SearchBody, caller: Asking, context: Using) -> Response:
     query = AssistantQuery(
-        caller.id,
         context.assistants.graphs,
         metadata=body.metadata or {},
         graph_id=body.graph_id,
@@ -130,21 +130,16 @@ async def search(body: SearchBody, caller: Asking, context: Using) -> Response:
         limit=body.limit,
         offset=body.offset,
     )
-    found, total = await context.assistants.search(query)
-    return page([_shown(one, body.select or FIELDS) for one in found], total=total, offset=body.offset)
+    found, total, query = await context.assistants.search(query, caller)
+    return page([_shown(one, body.select or FIELDS) for one in found], total=total, offset=query.offset)
 
 
 @router.post("/count", summary="How many assistants there are", response_class=Response)
 async def count(body: CountBody, caller: Asking, context: Using) -> Response:
     query = AssistantQuery(
-        caller.id,
-        context.assistants.graphs,
-        metadata=body.metadata or {},
-        graph_id=body.graph_id,
-        name=body.name,
-        limit=0,
+        context.assistants.graphs, metadata=body.metadata or {}, graph_id=body.graph_id, name=body.name, limit=0
     )
-    return reply((await context.assistants.search(query))[1])
+    return reply((await context.assistants.search(query, caller))[1])
 
 
 @router.get("/{assistant_id}", summary="An assistant", response_class=Response)
@@ -178,9 +173,14 @@ async def delete(
     delete_threads: Annotated[str, Query(description="`true`: the threads it ran on last go too.")] = "",
 ) -> Response:
     assistant = await context.assistants.deletable(assistant_id, caller)
+    threads: list[Thread] = []
     if delete_threads.lower() in ("true", "1"):
-        for thread_id in await context.assistants.threads(assistant, caller):
-            await context.runs.delete_thread(thread_id, caller)
+        for thread_id in await context.assistants.threads(assistant):
+            with suppress(Missing):  # it is somebody else's
+                threads.append(await context.threads.check(thread_id, caller, "delete"))
+    for thread in threads:
+        with suppress(Missing):  # it has gone meanwhile
+            await context.runs.remove(thread)
     await context.assistants.delete(assistant)
     return Response(status_code=204)
 
@@ -206,14 +206,14 @@ async def graph(
     xray: Annotated[str, Query(description="`true`: draw subgraphs in place; a number: down to that depth.")] = "",
 ) -> Response:
     depth = _depth(xray)
-    async with context.assistants.opened(await context.assistants.get(assistant_id, caller)) as opened:
+    async with context.assistants.opened(await context.assistants.get(assistant_id, caller), caller) as opened:
         return reply(await outline.drawing(opened, xray=depth))
 
 
 @router.get("/{assistant_id}/schemas", summary="The graph's JSON schemas", response_class=Response)
 async def schemas(assistant_id: IdOrGraph, caller: Asking, context: Using) -> Response:
     assistant = await context.assistants.get(assistant_id, caller)
-    async with context.assistants.opened(assistant) as opened:
+    async with context.assistants.opened(assistant, caller) as opened:
         return reply({"graph_id": assistant.graph_id, **await outline.schemas(opened)})
 
 
@@ -228,7 +228,7 @@ async def subgraphs(
     namespace: str | None = None,
     recurse: Annotated[str, Query(description="`true`: the subgraphs of subgraphs too.")] = "",
 ) -> Response:
-    async with context.assistants.opened(await context.assistants.get(assistant_id, caller)) as opened:
+    async with context.assistants.opened(await context.assistants.get(assistant_id, caller), caller) as opened:
         found = await outline.subgraphs(opened, namespace=namespace, recurse=recurse.lower() in ("true", "1"))
     return reply(found)
 

@@ -118,7 +118,7 @@ async def create(body: CreateBody, caller: Asking, context: Using) -> Response:
 @router.post("/threads/{thread_id}/runs/crons", summary="Run by the clock on a thread", response_class=Response)
 async def create_for_thread(thread_id: str, body: CreateBody, caller: Asking, context: Using) -> Response:
     try:
-        thread = await thread_of(thread_id, caller, context)
+        thread = await thread_of(thread_id, caller, context, "read")
     except Missing:
         raise Missing(
             f"Thread with ID '{thread_id}' not found. Please verify the ID is correct and the thread hasn't been "
@@ -136,7 +136,6 @@ async def _create(body: CreateBody, caller: Caller, context: Context, thread: Th
         end_time=body.end_time,
         enabled=body.enabled is not False,
         on_run_completed=body.on_run_completed or "delete",
-        metadata=body.metadata,
     )
     return reply(_shown(await context.crons.create(new, caller, thread=thread)))
 
@@ -145,20 +144,19 @@ async def _create(body: CreateBody, caller: Caller, context: Context, thread: Th
 async def search(body: SearchBody, caller: Asking, context: Using) -> Response:
     query = _query(
         body,
-        caller,
         context,
         sort_by=ORDERS[body.sort_by or "created_at"],
         descending=body.sort_order != "asc",
         limit=body.limit,
         offset=body.offset,
     )
-    found, total = await context.crons.search(query)
-    return page([_shown(cron, body.select or FIELDS) for cron in found], total=total, offset=body.offset)
+    found, total, query = await context.crons.search(query, caller)
+    return page([_shown(cron, body.select or FIELDS) for cron in found], total=total, offset=query.offset)
 
 
 @router.post("/runs/crons/count", summary="How many crons there are", response_class=Response)
 async def count(body: CountBody, caller: Asking, context: Using) -> Response:
-    return reply((await context.crons.search(_query(body, caller, context, limit=0)))[1])
+    return reply((await context.crons.search(_query(body, context, limit=0), caller))[1])
 
 
 @router.get("/runs/crons/{cron_id}", summary="A cron", response_class=Response)
@@ -187,13 +185,12 @@ def _payload(body: CronFields) -> dict[str, Any]:
     return body.model_dump(mode="json", exclude_unset=True)
 
 
-def _query(body: CountBody, caller: Caller, context: Context, **page: Any) -> CronQuery:
+def _query(body: CountBody, context: Context, **page: Any) -> CronQuery:
     thread_id = body.thread_id
     if thread_id is not None:
         thread_id = thread_uuid(thread_id)
     assistant_id = body.assistant_id
     return CronQuery(
-        caller.id,
         assistant_id=context.crons.assistant_id(assistant_id) if assistant_id is not None else None,
         thread_id=thread_id,
         enabled=body.enabled,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import Depends
@@ -9,7 +11,7 @@ from fastapi import Depends
 from api.context import Asking, Context, Using
 from threadline.domain.errors import Invalid, Missing
 from threadline.domain.records import Caller, Thread
-from threadline.services.threads import as_uuid
+from threadline.services.threads import Access, as_uuid
 
 
 def thread_uuid(thread_id: str) -> str:
@@ -20,17 +22,32 @@ def thread_uuid(thread_id: str) -> str:
         raise Invalid("Invalid thread ID: must be a UUID") from None
 
 
-async def thread_of(thread_id: str, caller: Caller, context: Context) -> Thread:
-    """The caller's thread. Raises Invalid or Missing."""
+@contextmanager
+def thread_named(thread_id: str) -> Iterator[None]:
+    """Says which thread is missing."""
     try:
-        return await context.threads.check(thread_uuid(thread_id), caller)
-    except Missing:
+        yield
+    except Missing as error:
+        if not error.message.startswith("There is no session"):
+            raise
         raise Missing(f"Thread with ID {thread_id} not found") from None
 
 
-async def _thread(thread_id: str, caller: Asking, context: Using) -> Thread:
-    return await thread_of(thread_id, caller, context)
+async def thread_of(thread_id: str, caller: Caller, context: Context, action: Access) -> Thread:
+    """The thread, if the caller may do this with it. Raises Invalid, Missing or Forbidden."""
+    with thread_named(thread_id):
+        return await context.threads.check(thread_uuid(thread_id), caller, action)
 
 
-ThreadInPath = Annotated[Thread, Depends(_thread)]
-"""The thread of a path with `{thread_id}` in it."""
+async def _to_read(thread_id: str, caller: Asking, context: Using) -> Thread:
+    return await thread_of(thread_id, caller, context, "read")
+
+
+async def _to_update(thread_id: str, caller: Asking, context: Using) -> Thread:
+    return await thread_of(thread_id, caller, context, "update")
+
+
+ThreadToRead = Annotated[Thread, Depends(_to_read)]
+"""The thread of a path with `{thread_id}` in it, which the caller may read."""
+ThreadToUpdate = Annotated[Thread, Depends(_to_update)]
+"""The same, which the caller may change."""

@@ -10,16 +10,17 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
+from langgraph_sdk.auth.exceptions import HTTPException as Refusal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from api.context import Asking, Context, Using
 from api.problems import reason
-from api.server.lookup import ThreadInPath, thread_of, thread_uuid
+from api.server.lookup import ThreadToRead, thread_of, thread_uuid
 from api.server.route import ServerRoute, described, reply
 from api.server.streams import reader, respond
 from api.wire import langgraph, protocol
-from threadline.domain.errors import Conflict, Invalid, Limited, Missing, ThreadlineError
+from threadline.domain.errors import Conflict, Forbidden, Invalid, Limited, Missing, ThreadlineError
 from threadline.domain.records import ENDED, Caller, Run, Thread
 from threadline.services.bodies import Json
 from threadline.services.calls import RunBody, SendBody, missing
@@ -90,6 +91,9 @@ async def command(thread_id: str, request: Request, caller: Asking, context: Usi
         result = await _obey(method, params if isinstance(params, dict) else {}, thread_id, caller, context)
     except Refused as refused:
         return reply({"type": "error", "id": id, "error": refused.code, "message": refused.message})
+    except Refusal as refused:
+        words = f"{refused.status_code}: {refused.detail}"
+        return reply({"type": "error", "id": id, "error": "unknown_error", "message": words})
     return reply({"type": "success", "id": id, "result": result, "meta": {"applied_through_seq": 0}})
 
 
@@ -122,6 +126,8 @@ async def _start(params: dict[str, Any], thread_id: str, caller: Caller, context
         raise Refused("invalid_argument", error.message) from None
     except Limited:
         raise
+    except Forbidden as error:
+        raise Refused("unknown_error", f"403: {error.message}") from None
     except ThreadlineError as error:
         raise Refused("unknown_error", error.message) from None
 
@@ -135,10 +141,10 @@ async def _respond(params: dict[str, Any], thread_id: str, caller: Caller, conte
     if not resume:
         raise Refused("invalid_argument", "input.respond requires an interrupt_id.")
     try:
-        thread = await thread_of(thread_id, caller, context)
+        thread = await thread_of(thread_id, caller, context, "read")
         if thread.status == "busy" and resume.keys() - _asked(thread):
             await _stopped(thread, context)
-            thread = await thread_of(thread_id, caller, context)
+            thread = await thread_of(thread_id, caller, context, "read")
     except ThreadlineError as error:
         raise Refused("no_such_interrupt", error.message) from None
     unknown = resume.keys() - _asked(thread)
@@ -201,7 +207,7 @@ async def events(
     thread_id = thread_uuid(thread_id)
     subscription = _subscription(await _json(request), last_event_id)
     try:
-        await context.threads.check(thread_id, caller)
+        await context.threads.check(thread_id, caller, "read")
     except Missing:
         if await context.threads.exists(thread_id):
             raise Missing(f"Thread with ID {thread_id} not found") from None
@@ -239,7 +245,8 @@ async def _events(
     after = max(0, protocol.position_of(subscription.since) - 1)
     async with aclosing(context.runs.on_thread(thread_id, after=after)) as runs:
         async for run in runs:
-            await context.threads.check(thread_id, caller)  # the thread may be somebody else's who made it meanwhile
+            if not await _may_read(context, thread_id, caller):  # it may be somebody else's who made it meanwhile
+                return
             encoder = protocol.Encoder(
                 subscription,
                 run_id=run.run_id,
@@ -251,6 +258,15 @@ async def _events(
             async with aclosing(context.runs.portions(run)) as portions:
                 async for portion in portions:
                     yield await encoder.encode(portion)
+
+
+async def _may_read(context: Context, thread_id: str, caller: Caller) -> bool:
+    """Asked anew for each run of a stream that has no end."""
+    try:
+        await context.threads.check(thread_id, caller, "read")
+    except (ThreadlineError, Refusal):
+        return False
+    return True
 
 
 # The thread stream of v1
@@ -269,7 +285,8 @@ Shown = Annotated[
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def follow(
-    thread: ThreadInPath,
+    thread: ThreadToRead,
+    caller: Asking,
     context: Using,
     stream_mode: Shown = None,
     last_event_id: Annotated[str | None, Header()] = None,
@@ -281,14 +298,16 @@ async def follow(
         if begun is not None:  # one that has begun may have written nothing yet
             after = (begun.position, MAX_SINCE if begun.status in ENDED else context.runs.position(begun), 99)
     whole = not stream_mode or "run_modes" in stream_mode
-    return respond(context, _frames(context, thread, after, whole=whole), headers={})
+    return respond(context, _frames(context, thread, caller, after, whole=whole), headers={})
 
 
 async def _frames(
-    context: Context, thread: Thread, after: tuple[int, int, int], *, whole: bool
+    context: Context, thread: Thread, caller: Caller, after: tuple[int, int, int], *, whole: bool
 ) -> AsyncGenerator[bytes]:
     async with aclosing(context.runs.on_thread(thread.thread_id, after=after[0] - 1)) as runs:
         async for run in runs:
+            if not await _may_read(context, thread.thread_id, caller):  # not any more
+                return
             asked = run.kwargs.get("stream_mode") or ()
             encoder = langgraph.Encoder(
                 modes=(asked or ("values",)) if whole else (),

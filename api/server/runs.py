@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from fastapi import APIRouter, Body, Header, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from api.context import Asking, Context, Using
-from api.server.lookup import ThreadInPath, thread_of
+from api.server.lookup import ThreadToRead, thread_named, thread_uuid
 from api.server.route import ServerRoute, reply
 from api.server.streams import FROM_START, UNKNOWN, nothing, places, respond, stream_of, whole
 from api.wire import langgraph
@@ -32,38 +33,59 @@ JoinModes = Annotated[
 Leaves = Annotated[bool, Query(description="A reader that leaves stops the run.")]
 
 
-async def _start(body: RunBody, caller: Caller, context: Context, thread_id: str | None, *, whole: bool = False) -> Run:
+async def _start(
+    body: RunBody,
+    caller: Caller,
+    context: Context,
+    thread_id: str | None,
+    *,
+    shown: bool = False,
+    whole: bool = False,
+) -> Run:
+    """`shown`: the caller reads what comes of it, its frames or, `whole`, the state at the end."""
     try:
-        request = await context.calls.request(body, caller=caller, thread_id=thread_id, whole=whole)
+        request = await context.calls.request(body, caller=caller, thread_id=thread_id, shown=shown, whole=whole)
         return await context.runs.start(request)
     except Missing as error:
         raise missing(error) from None
 
 
-async def _run(thread_id: str | None, run_id: str, caller: Caller, context: Context) -> Run:
-    """The run, of the thread if one is named. Raises Invalid or Missing."""
+@contextmanager
+def _named(thread_id: str | None) -> Iterator[None]:
+    """Says in the words clients know what is missing, or no id, of a run on a thread."""
     if thread_id is not None:
-        await thread_of(thread_id, caller, context)
+        thread_uuid(thread_id)
     try:
-        run = await context.runs.check(run_id, caller)
-    except Invalid:
-        raise Invalid("Invalid run ID: must be a UUID") from None
-    except Missing:
-        raise Missing("Not Found") from None
-    if thread_id is not None and run.thread_id != str(UUID(thread_id)):
-        raise Missing("Not Found")
-    return run
+        with thread_named(thread_id or ""):
+            yield
+    except Invalid as error:
+        raise Invalid("Invalid run ID: must be a UUID") if error.message.startswith("The run id") else error from None
+    except Missing as error:
+        raise Missing("Not Found") if error.message.startswith("There is no run") else error from None
+
+
+async def _run(
+    thread_id: str | None,
+    run_id: str,
+    caller: Caller,
+    context: Context,
+    action: Literal["read", "delete"] = "read",
+) -> Run:
+    """The run, of the thread if one is named, if the caller may do this with it. Raises Invalid, Missing or
+    Forbidden."""
+    with _named(thread_id):
+        return await context.runs.check(run_id, caller, action, thread_id=thread_id)
 
 
 @router.post("/threads/{thread_id}/runs/stream", summary="Run and read the frames", responses=STREAM)
 async def stream(thread_id: str, body: RunBody, caller: Asking, context: Using) -> Response:
-    run = await _start(body, caller, context, thread_id)
+    run = await _start(body, caller, context, thread_id, shown=True)
     return stream_of(context, run, headers=places(run, "stream"), cancels=body.on_disconnect == "cancel")
 
 
 @router.post("/threads/{thread_id}/runs/wait", summary="Run and read the state at the end")
 async def wait(thread_id: str, body: RunBody, caller: Asking, context: Using) -> Response:
-    run = await _start(body, caller, context, thread_id, whole=True)
+    run = await _start(body, caller, context, thread_id, shown=True, whole=True)
     return whole(context, run, headers=places(run, "join"), cancels=body.on_disconnect == "cancel")
 
 
@@ -75,14 +97,14 @@ async def create(thread_id: str, body: RunBody, caller: Asking, context: Using) 
 
 @router.post("/runs/stream", summary="Run without a thread and read the frames", responses=STREAM)
 async def stream_stateless(body: RunBody, caller: Asking, context: Using) -> Response:
-    run = await _start(body, caller, context, None)
+    run = await _start(body, caller, context, None, shown=True)
     headers = places(run, "stream", thread=False)
     return stream_of(context, run, headers=headers, cancels=body.on_disconnect == "cancel")
 
 
 @router.post("/runs/wait", summary="Run without a thread and read the state at the end")
 async def wait_stateless(body: RunBody, caller: Asking, context: Using) -> Response:
-    run = await _start(body, caller, context, None, whole=True)
+    run = await _start(body, caller, context, None, shown=True, whole=True)
     return whole(context, run, headers=places(run, "join"), cancels=body.on_disconnect == "cancel")
 
 
@@ -91,7 +113,7 @@ async def batch(
     bodies: Annotated[list[RunBody], Body(min_length=1, max_length=1000)], caller: Asking, context: Using
 ) -> Response:
     requests = [await context.calls.request(body, caller=caller, thread_id=None) for body in bodies]
-    return reply([run_json(await context.runs.start(request)) for request in requests])
+    return reply([run_json(run) for run in await context.runs.start_all(requests)])
 
 
 class CancelBody(BaseModel):
@@ -104,22 +126,22 @@ class CancelBody(BaseModel):
 async def cancel_many(
     body: CancelBody, caller: Asking, context: Using, action: Annotated[Action, Query()] = "interrupt"
 ) -> Response:
-    for run in await _meant(body, caller, context):
+    for run in await _meant(body, caller, context, action):
         await context.runs.cancel(run, action)
     return Response(status_code=204)
 
 
-async def _meant(body: CancelBody, caller: Caller, context: Context) -> list[Run]:
-    """The runs a body means, those that have not ended. Raises Invalid, or Missing if there are none."""
+async def _meant(body: CancelBody, caller: Caller, context: Context, action: Action) -> list[Run]:
+    """The runs a body means, those that have not ended. Raises Invalid, Forbidden, or Missing if there are none."""
     if body.status is not None:
         if body.run_ids is not None or body.thread_id is not None:
             raise Invalid("Give either status, or thread_id and run_ids")
-        statuses: tuple[RunStatus, ...] = ("pending", "running") if body.status == "all" else (body.status,)
-        found = await context.runs.unfinished(caller, statuses)
+        found = await context.runs.to_cancel_all(body.status, caller, action)
     else:
         if body.run_ids is None or body.thread_id is None:
             raise Invalid("Give either status, or thread_id and run_ids")
-        found = [await _run(body.thread_id, run_id, caller, context) for run_id in body.run_ids]
+        with _named(body.thread_id):
+            found = await context.runs.to_cancel_on(body.thread_id, body.run_ids, caller, action)
     unended = [run for run in found if run.status not in ENDED]
     if not unended:
         raise Missing("No runs found to cancel.")
@@ -148,14 +170,15 @@ async def join_stream_stateless(
 
 @router.get("/threads/{thread_id}/runs", summary="The thread's runs, newest first")
 async def listed(
-    thread: ThreadInPath,
+    thread: ThreadToRead,
+    caller: Asking,
     context: Using,
     limit: Annotated[int, Query(ge=1, le=1000)] = 10,
     offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
     status: RunStatus | None = None,
     select: Annotated[list[str] | None, Query(description="Fields to show.")] = None,
 ) -> Response:
-    found = await context.runs.of_thread(thread, status=status, limit=limit, offset=offset)
+    found = await context.runs.of_thread(thread, caller, status=status, limit=limit, offset=offset)
     shown = [run_json(run) for run in found]
     if select:
         unknown = set(select) - RUN_FIELDS
@@ -200,6 +223,8 @@ async def _join_stream(
     headers = {"Content-Location": path, "Location": f"{path}/stream"}
     try:
         run = await _run(thread_id, run_id, caller, context)
+        if cancels:  # by leaving
+            await _to_cancel(run, caller, context)
     except Missing:
         return respond(context, nothing(langgraph.error_frame(UNKNOWN)), headers=headers)
     after = _position(last)
@@ -216,6 +241,11 @@ async def _join_stream(
         ids=run.kwargs.get("resumable", False) or last is not None,
         cancels=cancels,
     )
+
+
+async def _to_cancel(run: Run, caller: Caller, context: Context) -> None:
+    """Raises Missing or Forbidden where the caller may not cancel the run."""
+    await context.runs.to_cancel_on(run.thread_id, [run.run_id], caller, "interrupt")
 
 
 def _position(last_event_id: str | None) -> tuple[int, int] | None:
@@ -239,6 +269,8 @@ async def join(
     headers = {"Content-Location": path, "Location": f"{path}/join"}
     try:
         run = await _run(thread_id, run_id, caller, context)
+        if cancel_on_disconnect:
+            await _to_cancel(run, caller, context)
     except Missing:
         return reply({"__error__": UNKNOWN}, headers=headers)
     return whole(context, run, headers=headers, cancels=cancel_on_disconnect)
@@ -253,7 +285,8 @@ async def cancel(
     wait: Annotated[bool, Query(description="Answer when it has stopped.")] = False,
     action: Annotated[Action, Query(description="rollback also undoes what it did.")] = "interrupt",
 ) -> Response:
-    run = await _run(thread_id, run_id, caller, context)
+    with _named(thread_id):
+        [run] = await context.runs.to_cancel_on(thread_id, [run_id], caller, action)
     try:
         await context.runs.cancel(run, action)
     except Conflict:
@@ -266,5 +299,5 @@ async def cancel(
 
 @router.delete("/threads/{thread_id}/runs/{run_id}", status_code=204, summary="Delete a run that has ended")
 async def delete(thread_id: str, run_id: str, caller: Asking, context: Using) -> Response:
-    await context.runs.delete(await _run(thread_id, run_id, caller, context))
+    await context.runs.delete(await _run(thread_id, run_id, caller, context, "delete"))
     return Response(status_code=204)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Header, Query
@@ -11,11 +12,11 @@ from pydantic import BaseModel, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from api.context import Asking, Context, Using
-from api.server.lookup import ThreadInPath, thread_of, thread_uuid
+from api.server.lookup import ThreadToRead, ThreadToUpdate, thread_named, thread_of, thread_uuid
 from api.server.route import ServerRoute, page, reply
 from api.server.shapes import place_json, selected, state_json, thread_json, ttl_json
 from threadline.domain.errors import Conflict, Invalid, Missing
-from threadline.domain.records import Thread, ThreadQuery, ThreadStatus
+from threadline.domain.records import Caller, Thread, ThreadQuery, ThreadStatus
 from threadline.services.bodies import CheckpointBody, Document, Values
 from threadline.services.documents import at
 from threadline.services.states import Update, command
@@ -139,18 +140,17 @@ async def create(body: CreateBody, caller: Asking, context: Using) -> Response:
     )
     if new and steps:
         try:
-            thread = await context.states.apply(thread, steps)
+            thread = await context.states.apply(thread, caller, steps)
         except BaseException:
-            await context.runs.delete_thread(thread.thread_id, caller)
+            await context.runs.remove(thread)
             raise
-    return reply(await _whole(context, thread))
+    return reply(await _whole(context, thread, caller))
 
 
 @router.post("/search", summary="Threads by metadata, values and status")
 async def search(body: SearchBody, caller: Asking, context: Using) -> Response:
     _check_extract(body.extract)
     query = ThreadQuery(
-        owner=caller.id,
         ids=_ids(body.ids),
         metadata=body.metadata,
         status=body.status,
@@ -159,29 +159,31 @@ async def search(body: SearchBody, caller: Asking, context: Using) -> Response:
         limit=body.limit,
         offset=body.offset,
     )
-    threads, total = await _found(context, query, body.values)
+    threads, total, query = await context.states.search(caller, query, body.values)
     parts = [*body.select, *(_root(path) for path in body.extract.values())] if body.select else ["values"]
-    values = await context.states.values(threads) if "values" in parts else {}
+    values = await context.states.values(threads, caller) if "values" in parts else {}
     items = [_item(thread, values.get(thread.thread_id), body) for thread in threads]
-    return page(items, total=total, offset=body.offset)
+    return page(items, total=total, offset=query.offset)
 
 
 @router.post("/count", summary="How many threads a search would find")
 async def count(body: CountBody, caller: Asking, context: Using) -> int:
-    query = ThreadQuery(owner=caller.id, metadata=body.metadata, status=body.status, limit=1)
-    _, total = await _found(context, query, body.values)
+    query = ThreadQuery(metadata=body.metadata, status=body.status, limit=0)
+    _, total, _ = await context.states.search(caller, query, body.values)
     return total
 
 
 @router.post("/prune", summary="Delete threads, or all of their past but the newest state")
 async def prune(body: PruneBody, caller: Asking, context: Using) -> dict[str, int]:
     """Threads that are not there, and with `keep_latest` those that are busy, are passed over."""
-    pruned = 0
+    pruned, found = 0, list[Thread]()
     for thread_id in dict.fromkeys(thread_uuid(thread_id) for thread_id in body.thread_ids):
+        with suppress(Missing):  # before any is pruned: the caller may not be allowed one of them
+            found.append(await thread_of(thread_id, caller, context, "delete"))
+    for thread in found:
         try:
-            thread = await thread_of(thread_id, caller, context)
             if body.strategy == "delete":
-                await context.runs.delete_thread(thread.thread_id, caller)
+                await context.runs.remove(thread)
             else:
                 await context.states.prune(thread)
         except (Missing, Conflict):
@@ -192,11 +194,12 @@ async def prune(body: PruneBody, caller: Asking, context: Using) -> dict[str, in
 
 @router.get("/{thread_id}", summary="One thread with its newest values")
 async def get(
-    thread: ThreadInPath,
+    thread: ThreadToRead,
+    caller: Asking,
     context: Using,
     include: Annotated[str, Query(description="`ttl`: its time to live as well.")] = "",
 ) -> Response:
-    shown = await _whole(context, thread)
+    shown = await _whole(context, thread, caller)
     ttl = ttl_json(thread)
     if ttl is not None and "ttl" in include.split(","):
         shown["ttl"] = ttl
@@ -205,96 +208,104 @@ async def get(
 
 @router.patch("/{thread_id}", summary="Merge metadata; set the time to live")
 async def patch(
-    thread: ThreadInPath, body: PatchBody, context: Using, prefer: Annotated[str, Header()] = ""
+    thread_id: str, body: PatchBody, caller: Asking, context: Using, prefer: Annotated[str, Header()] = ""
 ) -> Response:
     ttl: Any = body.ttl.chosen() or KEEP if body.ttl else None if "ttl" in body.model_fields_set else KEEP
-    changed = await context.threads.change(thread, metadata=body.metadata, ttl=ttl)
+    with thread_named(thread_id):
+        changed = await context.threads.change(thread_uuid(thread_id), caller, metadata=body.metadata, ttl=ttl)
     if "return=minimal" in prefer:
         return Response(status_code=204)
-    return reply(await _whole(context, changed))
+    return reply(await _whole(context, changed, caller))
 
 
 @router.delete("/{thread_id}", status_code=204, summary="Delete every trace of the thread; what runs on it stops")
-async def delete(thread: ThreadInPath, caller: Asking, context: Using) -> Response:
-    await context.runs.delete_thread(thread.thread_id, caller)
+async def delete(thread_id: str, caller: Asking, context: Using) -> Response:
+    with thread_named(thread_id):
+        await context.runs.delete_thread(thread_uuid(thread_id), caller)
     return Response(status_code=204)
 
 
 @router.post("/{thread_id}/copy", summary="A new thread with the same state, past and conversation")
-async def copy(thread: ThreadInPath, context: Using) -> Response:
-    return reply(await _whole(context, await context.states.copy(thread)))
+async def copy(thread: ThreadToRead, caller: Asking, context: Using) -> Response:
+    return reply(await _whole(context, await context.states.copy(thread, caller), caller))
 
 
 @router.get("/{thread_id}/state", summary="The newest state")
-async def state(thread: ThreadInPath, context: Using, subgraphs: Subgraphs = False, select: Select = None) -> Response:
-    return await _state(context, thread, subgraphs=subgraphs, select=select)
+async def state(
+    thread: ThreadToRead, caller: Asking, context: Using, subgraphs: Subgraphs = False, select: Select = None
+) -> Response:
+    return await _state(context, thread, caller, subgraphs=subgraphs, select=select)
 
 
 @router.post("/{thread_id}/state", summary="Write to the state, as if a node had")
-async def update_state(thread: ThreadInPath, body: StateBody, context: Using) -> Response:
+async def update_state(thread: ThreadToUpdate, body: StateBody, caller: Asking, context: Using) -> Response:
     place = _place(body.checkpoint)
     if body.checkpoint_id is not None:
         place["checkpoint_id"] = body.checkpoint_id
-    config = await context.states.update(thread, Update(body.values, body.as_node), place)
+    config = await context.states.update(thread, caller, Update(body.values, body.as_node), place)
     made = place_json(config)
     return reply({"checkpoint": made, "configurable": made, "checkpoint_id": made["checkpoint_id"]})
 
 
 @router.post("/{thread_id}/state/checkpoint", summary="The state at a checkpoint, also of a subgraph")
-async def state_at(thread: ThreadInPath, body: AtBody, context: Using) -> Response:
-    return await _state(context, thread, _place(body.checkpoint), subgraphs=body.subgraphs, select=body.select)
+async def state_at(thread: ThreadToRead, body: AtBody, caller: Asking, context: Using) -> Response:
+    place = _place(body.checkpoint)
+    return await _state(context, thread, caller, place, subgraphs=body.subgraphs, select=body.select)
 
 
 @router.get("/{thread_id}/state/{checkpoint_id}", summary="The state at a checkpoint")
 async def state_at_id(
-    thread: ThreadInPath, checkpoint_id: str, context: Using, subgraphs: Subgraphs = False, select: Select = None
+    thread: ThreadToRead,
+    checkpoint_id: str,
+    caller: Asking,
+    context: Using,
+    subgraphs: Subgraphs = False,
+    select: Select = None,
 ) -> Response:
-    return await _state(context, thread, {"checkpoint_id": checkpoint_id}, subgraphs=subgraphs, select=select)
+    return await _state(context, thread, caller, {"checkpoint_id": checkpoint_id}, subgraphs=subgraphs, select=select)
 
 
 @router.get("/{thread_id}/history", summary="States, newest first")
 async def history(
-    thread: ThreadInPath,
+    thread: ThreadToRead,
+    caller: Asking,
     context: Using,
     limit: Annotated[int, Query(ge=1, le=1000)] = 1,
     before: Annotated[str | None, Query(description="A checkpoint_id: the states before it.")] = None,
 ) -> Response:
-    return await _history(context, thread, HistoryBody(limit=limit, before=before))
+    return await _history(context, thread, caller, HistoryBody(limit=limit, before=before))
 
 
 @router.post("/{thread_id}/history", summary="States, newest first, by metadata or of a subgraph")
-async def search_history(thread: ThreadInPath, body: HistoryBody, context: Using) -> Response:
-    return await _history(context, thread, body)
+async def search_history(thread: ThreadToRead, body: HistoryBody, caller: Asking, context: Using) -> Response:
+    return await _history(context, thread, caller, body)
 
 
-async def _whole(context: Context, thread: Thread) -> dict[str, Any]:
-    return thread_json(thread, (await context.states.values([thread])).get(thread.thread_id))
+async def _whole(context: Context, thread: Thread, caller: Caller) -> dict[str, Any]:
+    return thread_json(thread, (await context.states.values([thread], caller)).get(thread.thread_id))
 
 
 async def _state(
     context: Context,
     thread: Thread,
+    caller: Caller,
     checkpoint: Mapping[str, Any] | None = None,
     *,
     subgraphs: bool,
     select: Sequence[str] | None,
 ) -> Response:
-    snapshot = await context.states.get(thread, checkpoint, subgraphs=subgraphs)
+    snapshot = await context.states.get(thread, caller, checkpoint, subgraphs=subgraphs)
     return reply(selected(state_json(thread, snapshot, checkpoint), select))
 
 
-async def _history(context: Context, thread: Thread, body: HistoryBody) -> Response:
+async def _history(context: Context, thread: Thread, caller: Caller, body: HistoryBody) -> Response:
     before = body.before
     if isinstance(before, BeforeBody):
         before = (before.configurable or before).checkpoint_id
     snapshots = await context.states.history(
-        thread, limit=body.limit, before=before, metadata=body.metadata, checkpoint=_place(body.checkpoint)
+        thread, caller, limit=body.limit, before=before, metadata=body.metadata, checkpoint=_place(body.checkpoint)
     )
     return reply([selected(state_json(thread, snapshot), body.select) for snapshot in snapshots])
-
-
-async def _found(context: Context, query: ThreadQuery, values: Mapping[str, Any]) -> tuple[Sequence[Thread], int]:
-    return await (context.states.holding(query, values) if values else context.threads.search(query))
 
 
 def _item(thread: Thread, values: Any, body: SearchBody) -> dict[str, Any]:

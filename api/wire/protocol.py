@@ -177,7 +177,11 @@ class Encoder:
                 if "values" not in self._asked and data["source"] != "input":
                     yield Made("values", None, ns)
             case "interrupt":
-                yield Made("input.requested", {"interrupt_id": data["id"], "payload": data["value"]}, ns)
+                yield Made(
+                    "input.requested",
+                    {"interrupt_id": data["id"], "value": data["value"], "payload": data["value"]},
+                    ns,
+                )
             case "end":
                 yield from self._end(data)
 

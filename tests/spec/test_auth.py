@@ -152,7 +152,7 @@ async def test_the_projects_handler_says_who_asks(guarded: Client) -> None:
         ("not authenticated", 401, {"detail": "Unauthorized"}),
     ],
 )
-@pytest.mark.parametrize("path", ["/store/items?namespace=a&key=k", "/sessions", "/info", "/nowhere"])
+@pytest.mark.parametrize("path", ["/store/items?namespace=a&key=k", "/sessions", "/docs", "/nowhere"])
 async def test_refused(guarded: Client, who: str | None, status: int, body: Any, path: str) -> None:
     refused = await ask(guarded, who, "GET", path)
 
@@ -226,7 +226,7 @@ async def test_sessions_belong_to_who_the_handler_says(guarded: Client) -> None:
     assert others.json()["items"] == []
 
 
-@pytest.mark.parametrize("path", ["/ok", "/ready", "/", "/static/app.js"])
+@pytest.mark.parametrize("path", ["/ok", "/ready", "/info", "/", "/static/app.js"])
 async def test_what_is_open_to_all(guarded: Client, path: str) -> None:
     answer = await ask(guarded, None, "GET", path)
 
@@ -336,10 +336,10 @@ async def test_the_most_specific_handler_decides(
 def test_where_handlers_govern_they_alone_decide_whose_things_are_whose() -> None:
     caller = Caller("ada")
 
-    assert decided().scope(caller, "threads") == "ada"
-    assert decided("threads.create").scope(caller, "threads") == "shared"
-    assert decided("threads").scope(caller, "store") == "ada"
-    assert decided("all").scope(caller, "store") == "shared"
+    assert decided().scope(caller) == "ada"
+    assert decided("store").scope(caller) == "shared"
+    assert decided("threads").scope(caller) == "ada"
+    assert decided("all").scope(caller) == "shared"
 
 
 @pytest.mark.parametrize("answer", ["yes", 1, []])

@@ -18,7 +18,8 @@ from threadline.domain.errors import Conflict, Denied, Invalid, ThreadlineError,
 
 
 async def test_alive_and_ready(service: Client) -> None:
-    assert await service.json("/ok") == {"ok": True}
+    well = {"ok": True, "services": {}}
+    assert await service.json("/ok") == await service.json("/ok", check_db="1") == await service.json("/") == well
     assert await service.json("/ready") == {"ready": True, "checks": {"redis": "ok", "history": "ok"}}
 
 

@@ -126,7 +126,7 @@ async def test_an_interrupt_and_its_answer(server: Server) -> None:
     events = await until(server, thread_id, lifecycle("interrupted"), ["lifecycle", "input"])
     assert [event["method"] for event in events] == ["lifecycle", "input.requested", "lifecycle"]
     asked = data(events[1])
-    assert asked["payload"] == {"question": "ok?", "for": "approve it"}
+    assert asked["value"] == asked["payload"] == {"question": "ok?", "for": "approve it"}
 
     wrong = await commanded(server, thread_id, "input.respond", namespace=[], interrupt_id="x", response=1)
     assert wrong["error"] == "no_such_interrupt"

@@ -112,11 +112,10 @@ def chat(
             known = client.get(f"/sessions/{_id(session)}")
             transcript.note(f"session {session}, {len(known['messages'])} messages so far")
         elif interactive:
-            model = info["model"]
+            model = info.get("model", {"names": [], "provider": client.url})  # a stranger is told less
             names = ", ".join(filter(None, model["names"])) or model["provider"]
-            transcript.note(
-                f"Threadline {info['threadline_version']} · {names} · Ctrl-C stops an answer, Ctrl-D leaves"
-            )
+            name = f"Threadline {info.get('threadline_version', '')}".strip()
+            transcript.note(f"{name} · {names} · Ctrl-C stops an answer, Ctrl-D leaves")
         all_well = talk(client, session_id=session, read=reader(interactive=interactive), transcript=transcript)
     if not all_well and not interactive:
         raise typer.Exit(1)

@@ -31,6 +31,7 @@ from threadline.services.checkpoints import Checkpoints
 from threadline.services.crons import Crons
 from threadline.services.egress import Guard, guarded_client
 from threadline.services.expiry import Expiry
+from threadline.services.graphs import Graphs
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
 from threadline.services.permission import Permission
@@ -95,8 +96,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         stores = await stack.enter_async_context(
             open_stores(project, settings, path=folder / "store.db", permission=permission)
         )
-        graphs = await open_graphs(project, saver, stores.of(LOCAL))
-        checkpoints = Checkpoints(graphs=graphs, graph_id=project.default, saver=saver, pins=SqlPins(database))
+        opened = await open_graphs(project, saver, stores.of(LOCAL))
+        graphs = Graphs(opened, default=project.default, stores=stores)
+        checkpoints = Checkpoints(graphs=graphs, saver=saver, pins=SqlPins(database))
         snapshots = Snapshots(graphs=graphs, log=event_log)
         webhooks = await asyncio.to_thread(_webhooks, settings, snapshots)
         await stack.enter_async_context(webhooks.open())
@@ -110,18 +112,17 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             timeout=settings.run_timeout,
             saver=saver,
             threads=thread_records,
-            stores=stores,
             ended=webhooks.ended,
         )
         await stack.enter_async_context(runner.open())
-        threads = Threads(thread_records, ttl=_thread_ttl(project))
+        threads = Threads(thread_records, permission=permission, ttl=_thread_ttl(project))
         states = States(
             graphs=graphs,
-            graph_id=project.default,
             saver=saver,
             threads=thread_records,
             runs=runs,
             turns=turns,
+            permission=permission,
         )
         service = Runs(
             threads=threads,
@@ -139,6 +140,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             SqlAssistants(database),
             graphs,
             threads=thread_records,
+            permission=permission,
             shared=bool(settings.api_keys) or permission.authenticates,
         )
         await assistants.ensure(_system_assistants(project))
@@ -147,7 +149,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             log.info("runs_taken_up", runs=recovered)
 
         calls = Calls(assistants=assistants, webhooks=webhooks)
-        crons = Crons(SqlCrons(database), calls=calls, runs=service, assistants=assistants)
+        crons = Crons(SqlCrons(database), calls=calls, runs=service, assistants=assistants, permission=permission)
         await stack.enter_async_context(crons.open())
         expiry = Expiry(threads=thread_records, runs=service, states=states, expiring=threads.expiring)
         await stack.enter_async_context(expiry.open())
@@ -157,7 +159,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
                 raise Unavailable("Redis does not answer.")
 
         limits = Limits(settings.history_max_age, settings.history_max_checkpoints)
-        pruner = saver.pruner(folder / "history.db", rebuild=rebuilder(graphs, project.default), thrifty=True)
+        pruner = saver.pruner(folder / "history.db", rebuild=rebuilder(opened, project.default), thrifty=True)
         retention = Retention(pruner, limits, metrics=metrics, every=settings.history_sweep)
         await stack.enter_async_context(retention.sweeping())
 
@@ -262,8 +264,20 @@ def _info(settings: Settings, kit: AgentKit, project: Project, *, embedded: bool
         "version": SERVER_API,
         "threadline_version": __version__,
         "langgraph_py_version": version("langgraph"),
-        "flags": {"assistants": True, "crons": True, "langsmith": False},
-        "host": {"kind": "self-hosted", "project_id": None, "host_revision_id": None},
+        "flags": {
+            "assistants": True,
+            "crons": True,
+            "langsmith": False,
+            "langsmith_tracing_replicas": False,
+            "langsmith_tracing_session_on_runs": False,
+        },
+        "host": {
+            "kind": "self-hosted",
+            "project_id": None,
+            "host_revision_id": None,
+            "revision_id": None,
+            "tenant_id": None,
+        },
         "python_version": platform.python_version(),
         "graphs": list(project.graphs),
         **(broken if project.broken else {}),

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from threadline.domain.events import Event, EventType
+from threadline.domain.filters import Filter
 from threadline.domain.records import (
     Assistant,
     AssistantQuery,
@@ -35,8 +36,11 @@ class Threads(Protocol):
 
     async def get(self, thread_id: str) -> Thread | None: ...
 
-    async def list(self, *, owner: str, limit: int, before: str | None = None) -> list[Thread]:
-        """At most `limit` threads of `owner` that come after thread `before` in the order."""
+    async def list(
+        self, *, owner: str | None, allowed: Filter | None = None, limit: int, before: str | None = None
+    ) -> list[Thread]:
+        """At most `limit` threads, of `owner` and `allowed` as in `ThreadQuery`, that come after thread `before` in the
+        order."""
         ...
 
     async def search(self, query: ThreadQuery) -> tuple[Sequence[Thread], int]:
@@ -117,9 +121,17 @@ class Crons(Protocol):
 
 
 class Runs(Protocol):
-    async def create(self, run: Run, *, title: str | None = None, thread: Thread | None = None) -> None:
+    async def create(
+        self,
+        run: Run,
+        *,
+        title: str | None = None,
+        thread: Thread | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         """Keep a new run, and its thread if that is new. An old one was used now, remembers the run's graph and
-        assistant in its metadata and, if it has no title yet, gets this one. A run that is kept as running begins."""
+        assistant in its metadata, the assistant's `config`, and, if it has no title yet, gets this one. A run that is
+        kept as running begins."""
         ...
 
     async def get(self, run_id: str) -> Run | None: ...
@@ -134,8 +146,10 @@ class Runs(Protocol):
         """A thread's runs, newest first."""
         ...
 
-    async def unfinished(self, owner: str, status: Collection[RunStatus]) -> Sequence[Run]:
-        """The runs of an owner's threads that have one of these statuses."""
+    async def unfinished(
+        self, owner: str | None, status: Collection[RunStatus], *, allowed: Filter | None = None
+    ) -> Sequence[Run]:
+        """The runs that have one of these statuses, on threads of `owner` and `allowed` as in `ThreadQuery`."""
         ...
 
     async def start(self, run: Run) -> None:

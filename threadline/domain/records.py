@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from uuid import UUID, uuid5
+
+from threadline.domain.filters import Filter
 
 _GRAPHS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 
@@ -47,6 +49,16 @@ class Caller:
         return tuple(self.user["permissions"]) if self.user is not None else ()
 
 
+class Owned(Protocol):
+    """A record that is somebody's."""
+
+    @property
+    def owner(self) -> str: ...
+
+    @property
+    def metadata(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Thread:
     """A durable conversation. Times are UTC.
@@ -76,9 +88,11 @@ class Thread:
 @dataclass(frozen=True, slots=True)
 class ThreadQuery:
     """Which threads, and in which order. `metadata` must be contained in a thread's, as PostgreSQL's `@>` has it: every
-    key with its value, every element of a list. No `owner` asks for everybody's."""
+    key with its value, every element of a list. No `owner` asks for everybody's; `allowed` is what an auth handler
+    says that it must be besides."""
 
     owner: str | None = None
+    allowed: Filter | None = None
     ids: Collection[str] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     status: ThreadStatus | None = None
@@ -115,11 +129,12 @@ def system_assistant_id(graph_id: str) -> str:
 class AssistantQuery:
     """Which assistants, and in which order: those of `owner` and of the service itself, the latter only for `graphs`.
 
-    `name` is any part of a name in any case; `metadata` must be contained in an assistant's, as in `ThreadQuery`.
+    `name` is any part of a name in any case; `owner`, `allowed` and `metadata` are as in `ThreadQuery`.
     """
 
-    owner: str
     graphs: Collection[str]
+    owner: str | None = None
+    allowed: Filter | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     graph_id: str | None = None
     name: str | None = None
@@ -146,7 +161,10 @@ class AssistantVersion:
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """A run that starts by the clock. `payload` is the body the runs are created with, `next_run_at` None is never."""
+    """A run that starts by the clock. `payload` is the body the runs are created with, `next_run_at` None is never.
+
+    `user` is what the project's own authentication said of the owner, in JSON types: the runs are theirs.
+    """
 
     cron_id: str
     assistant_id: str
@@ -162,13 +180,15 @@ class Cron:
     on_run_completed: Literal["delete", "keep"] = "delete"
     enabled: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
+    user: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CronQuery:
-    """Which of an owner's crons, and in which order. `metadata` must be contained in a cron's, as in `ThreadQuery`."""
+    """Which crons, and in which order. `owner`, `allowed` and `metadata` are as in `ThreadQuery`."""
 
-    owner: str
+    owner: str | None = None
+    allowed: Filter | None = None
     assistant_id: str | None = None
     thread_id: str | None = None
     enabled: bool | None = None

@@ -87,12 +87,19 @@ class Calls:
         self._webhooks = webhooks
 
     async def request(
-        self, body: RunBody, *, caller: Caller, thread_id: str | None, whole: bool = False, vet: bool = True
+        self,
+        body: RunBody,
+        *,
+        caller: Caller,
+        thread_id: str | None,
+        shown: bool = False,
+        whole: bool = False,
+        vet: bool = True,
     ) -> StartRun:
         """What the body asks for, on a thread or, without one, on a thread of its own that goes with the run.
 
-        `whole`: the answer is the state at the end. `vet`: the webhook is new and looked at. Raises Invalid, Missing or
-        Rejected.
+        `shown`: the caller reads what comes of it. `whole`: that is the state at the end. `vet`: the webhook is new
+        and looked at. Raises Invalid, Missing, Forbidden or Rejected.
         """
         assistant = await self._assistants.resolve(body.assistant_id, caller)
         if body.config.configurable and body.context:
@@ -125,9 +132,10 @@ class Calls:
             thread_id=thread_id,
             call=call,
             assistant=assistant,
-            metadata=_metadata(body, assistant),
+            metadata={**body.config.metadata, **body.metadata},
             strategy=body.multitask_strategy,
             create=body.if_not_exists == "create",
+            shown=shown,
         )
 
 
@@ -138,11 +146,6 @@ def missing(error: Missing) -> Missing:
 
 def _given(body: BaseModel | None) -> dict[str, Any] | None:
     return body.model_dump(exclude_none=True) or None if body is not None else None
-
-
-def _metadata(body: RunBody, assistant: Assistant) -> dict[str, Any]:
-    ids = {"graph_id": assistant.graph_id, "assistant_id": assistant.assistant_id}
-    return {**assistant.metadata, **body.config.metadata, **body.metadata, **ids}
 
 
 def _config(config: ConfigBody, assistant: Assistant) -> dict[str, Any]:

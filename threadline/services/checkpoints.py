@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +13,8 @@ from langgraph.types import StateSnapshot
 
 from threadline.domain import ports
 from threadline.domain.errors import Conflict, Missing
-from threadline.domain.records import Pin, Thread
-from threadline.services.graphs import Graph, OpenGraph, graph_of
+from threadline.domain.records import Caller, Pin, Thread
+from threadline.services.graphs import Graph, Graphs
 from threadline.services.payload import jsonable, text_of
 
 
@@ -39,18 +38,15 @@ class Branch:
 class Checkpoints:
     """Reads checkpoints through the thread's graph, which alone knows what comes next, and the saver."""
 
-    def __init__(
-        self, *, graphs: Mapping[str, OpenGraph], graph_id: str, saver: BaseCheckpointSaver[Any], pins: ports.Pins
-    ) -> None:
+    def __init__(self, *, graphs: Graphs, saver: BaseCheckpointSaver[Any], pins: ports.Pins) -> None:
         self._graphs = graphs
-        self._graph_id = graph_id
         self._saver = saver
         self._pins = pins
 
-    async def history(self, thread: Thread, *, limit: int, before: str | None) -> list[dict[str, Any]]:
+    async def history(self, thread: Thread, caller: Caller, *, limit: int, before: str | None) -> list[dict[str, Any]]:
         """Newest first: `{checkpoint_id, parent_id, step, source, nodes, next, created_at, run_id, pinned, name}`."""
         cursor = _config(thread, before) if before is not None else None
-        async with self._open(thread) as graph:
+        async with self._graphs.of_thread(thread, caller) as graph:
             if before is not None:
                 await _check(graph, thread, before)
             # One more than asked for: a checkpoint's nodes are what its parent had next.
@@ -66,9 +62,9 @@ class Checkpoints:
                 items.append(_brief(snapshot, known.get(parent or ""), pins.get(_id(snapshot))))
         return items
 
-    async def get(self, thread: Thread, checkpoint_id: str) -> dict[str, Any]:
+    async def get(self, thread: Thread, caller: Caller, checkpoint_id: str) -> dict[str, Any]:
         """One checkpoint as in `history`, with its whole state as `values` and what it waits for as `interrupts`."""
-        async with self._open(thread) as graph:
+        async with self._graphs.of_thread(thread, caller) as graph:
             snapshot = await self._snapshot(graph, thread, checkpoint_id)
             parent_id = _parent(snapshot)
             parent = await graph.aget_state(_config(thread, parent_id)) if parent_id else None
@@ -79,13 +75,13 @@ class Checkpoints:
             "interrupts": [{"id": i.id, "value": jsonable(i.value)} for i in snapshot.interrupts],
         }
 
-    async def latest(self, thread: Thread) -> StateSnapshot:
-        async with self._open(thread) as graph:
+    async def latest(self, thread: Thread, caller: Caller) -> StateSnapshot:
+        async with self._graphs.of_thread(thread, caller) as graph:
             return await graph.aget_state(_config(thread))
 
-    async def question(self, thread: Thread, checkpoint_id: str) -> str | None:
+    async def question(self, thread: Thread, caller: Caller, checkpoint_id: str) -> str | None:
         """The user message a re-run from this checkpoint answers. Raises Missing, or Conflict if nothing is next."""
-        async with self._open(thread) as graph:
+        async with self._graphs.of_thread(thread, caller) as graph:
             snapshot = await self._snapshot(graph, thread, checkpoint_id)
         if not snapshot.next:
             raise Conflict("Nothing is next after this checkpoint, so there is nothing to execute again.")
@@ -93,9 +89,9 @@ class Checkpoints:
         human = [message for message in messages if getattr(message, "type", None) == "human"]
         return text_of(human[-1]) if human else None
 
-    async def pin(self, thread: Thread, checkpoint_id: str, name: str | None) -> Pin:
+    async def pin(self, thread: Thread, caller: Caller, checkpoint_id: str, name: str | None) -> Pin:
         """Keep a checkpoint whatever retention says, under a name or none; again, to rename it. Raises Missing."""
-        async with self._open(thread) as graph:
+        async with self._graphs.of_thread(thread, caller, "threads.update") as graph:
             await _check(graph, thread, checkpoint_id)
             pin = await self._pins.put(Pin(thread.thread_id, "", checkpoint_id, name, datetime.now(UTC)))
             try:
@@ -105,17 +101,17 @@ class Checkpoints:
                 raise
         return pin
 
-    async def unpin(self, thread: Thread, checkpoint_id: str) -> None:
+    async def unpin(self, thread: Thread, caller: Caller, checkpoint_id: str) -> None:
         """Leave the checkpoint to retention again. Raises Missing."""
-        async with self._open(thread) as graph:
+        async with self._graphs.of_thread(thread, caller, "threads.update") as graph:
             await _check(graph, thread, checkpoint_id)
         await self._pins.remove(thread.thread_id, "", checkpoint_id)
 
-    async def branch(self, thread: Thread, checkpoint_id: str | None) -> Branch:
+    async def branch(self, thread: Thread, caller: Caller, checkpoint_id: str | None) -> Branch:
         """The line of checkpoints, oldest first, from the thread's first one through `checkpoint_id` to the newest
         that descends from it; through the newest of all where None. Raises Missing."""
         places: dict[str, Place] = {}
-        async with self._open(thread) as graph:
+        async with self._graphs.of_thread(thread, caller) as graph:
             async for saved in _saver(graph).alist(_config(thread)):
                 parent = saved.parent_config["configurable"]["checkpoint_id"] if saved.parent_config else None
                 run_id = saved.metadata.get("run_id")
@@ -133,9 +129,6 @@ class Checkpoints:
 
     async def delete(self, thread: Thread) -> None:
         await self._saver.adelete_thread(thread.thread_id)
-
-    def _open(self, thread: Thread) -> AbstractAsyncContextManager[Graph]:
-        return graph_of(thread, self._graphs, default=self._graph_id)({})
 
     async def _pinned(self, thread: Thread) -> dict[str, Pin]:
         return {pin.checkpoint_id: pin for pin in await self._pins.list(thread.thread_id) if not pin.checkpoint_ns}

@@ -13,15 +13,18 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
+from langgraph_sdk.auth.exceptions import HTTPException
 
 from threadline.domain import ports
 from threadline.domain.errors import Invalid, Missing, Rejected, ThreadlineError
 from threadline.domain.records import Caller, Cron, CronQuery, Thread, system_assistant_id
 from threadline.services.assistants import Assistants
 from threadline.services.calls import Calls, RunBody
+from threadline.services.payload import jsonable
+from threadline.services.permission import Permission, configurable, metadata_in, user_of
 from threadline.services.runs import Runs
 from threadline.services.schedule import next_time
 from threadline.services.threads import as_uuid
@@ -41,7 +44,7 @@ Completion = Literal["delete", "keep"]
 
 @dataclass(frozen=True, slots=True)
 class NewCron:
-    """`payload` is the body as it was sent, as JSON types."""
+    """`payload` is the body as it was sent, as JSON types; its metadata are the cron's."""
 
     assistant: str
     schedule: str
@@ -50,11 +53,10 @@ class NewCron:
     end_time: datetime | None = None
     enabled: bool = True
     on_run_completed: Completion = "delete"
-    metadata: Mapping[str, Any] | None = None
 
 
 class Crons:
-    """Every caller sees its own. Somebody else's is missing, like one that never was."""
+    """Every caller sees its own, or what an auth handler lets it. Any other is missing, like one that never was."""
 
     def __init__(
         self,
@@ -63,12 +65,14 @@ class Crons:
         calls: Calls,
         runs: Runs,
         assistants: Assistants,
+        permission: Permission,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._crons = crons
         self._calls = calls
         self._runs = runs
         self._assistants = assistants
+        self._permission = permission
         self._now = now
         self._changed = asyncio.Event()
 
@@ -83,27 +87,39 @@ class Crons:
             await asyncio.wait({task})
 
     async def create(self, new: NewCron, caller: Caller, *, thread: Thread | None) -> Cron:
-        """Raises Invalid, Missing or Rejected."""
-        now = self._now()
+        """Raises Invalid, Missing, Forbidden or Rejected."""
+        now, cron_id = self._now(), uuid4()
+        value: dict[str, Any] = {
+            "payload": _marked(new.payload, str(cron_id)),
+            "schedule": new.schedule,
+            "cron_id": cron_id,
+            "thread_id": UUID(thread.thread_id) if thread is not None else None,
+            "user_id": caller.id,
+            "end_time": new.end_time,
+            # The payload's own, so that what a handler writes stands in both.
+            "metadata": new.payload.get("metadata") or {},
+        }
+        await self._permission.ask(caller, "crons", "create", value)
         try:
             assistant = await self._assistants.resolve(new.assistant, caller)
         except (Invalid, Missing):
             raise Missing(f"Assistant '{new.assistant}' not found") from None
-        cron_id = str(uuid4())
+        user = configurable(caller)
         cron = Cron(
-            cron_id,
+            str(cron_id),
             assistant.assistant_id,
             caller.id,
-            new.schedule,
-            _marked({**new.payload, "assistant_id": assistant.assistant_id}, cron_id),
+            value["schedule"],
+            _marked({**value["payload"], "assistant_id": assistant.assistant_id}, str(cron_id)),
             now,
             now,
             thread_id=thread.thread_id if thread is not None else None,
             timezone=new.timezone,
-            end_time=new.end_time,
+            end_time=value["end_time"],
             on_run_completed=new.on_run_completed,
             enabled=new.enabled,
-            metadata=dict(new.metadata or {}),
+            metadata=metadata_in(value),
+            user=jsonable(user) if user else None,
         )
         cron = replace(cron, next_run_at=_following(cron, now))
         await self._calls.request(_body(cron), caller=caller, thread_id=cron.thread_id)
@@ -112,19 +128,31 @@ class Crons:
         return cron
 
     async def get(self, cron_id: str, caller: Caller) -> Cron:
-        """Raises Invalid or Missing."""
-        try:
-            canonical = as_uuid(cron_id, "cron")
-        except Invalid:
-            raise Invalid("Invalid cron ID: must be a UUID") from None
-        cron = await self._crons.get(canonical)
-        if cron is None or cron.owner != caller.id:
-            raise Missing("Not Found")
-        return cron
+        """Raises Invalid, Missing or Forbidden."""
+        return await self._find(caller, "read", {"cron_id": _uuid(cron_id)})
 
-    async def search(self, query: CronQuery) -> tuple[Sequence[Cron], int]:
-        """One page, and how many there are in all."""
-        return await self._crons.search(query)
+    async def search(self, wanted: CronQuery, caller: Caller) -> tuple[Sequence[Cron], int, CronQuery]:
+        """One page of those the caller sees, how many there are in all, and the query as an auth handler left it.
+        Raises Forbidden."""
+        value: dict[str, Any] = {
+            "assistant_id": _as_uuid(wanted.assistant_id),
+            "thread_id": _as_uuid(wanted.thread_id),
+            "limit": wanted.limit,
+            "offset": wanted.offset,
+            "metadata": dict(wanted.metadata),
+        }
+        grant = await self._permission.ask(caller, "crons", "search", value)
+        query = replace(
+            wanted,
+            owner=grant.owner,
+            allowed=grant.allowed,
+            assistant_id=_as_text(value["assistant_id"]),
+            thread_id=_as_text(value["thread_id"]),
+            limit=value["limit"],
+            offset=value["offset"],
+            metadata=metadata_in(value),
+        )
+        return *await self._crons.search(query), query
 
     def assistant_id(self, assistant: str) -> str:
         """The id of the assistant a search names by its id or its graph. Raises Invalid."""
@@ -138,13 +166,28 @@ class Crons:
     async def change(
         self, cron_id: str, changes: Mapping[str, Any], payload: Mapping[str, Any], caller: Caller
     ) -> Cron:
-        """Change the fields named in `changes`, and those of the `payload`. Raises Invalid, Missing or Rejected."""
+        """Change the fields named in `changes`, and those of the `payload`. Raises Invalid, Missing, Forbidden or
+        Rejected."""
         if not changes:
             raise Rejected("Request body cannot be empty")
-        present, now = await self.get(cron_id, caller), self._now()
+        told = dict(payload)
+        value: dict[str, Any] = {
+            "cron_id": _uuid(cron_id),
+            **{name: changes.get(name) for name in ("schedule", "end_time", "enabled", "on_run_completed")},
+            "payload": told,
+            "metadata": told.get("metadata") or {},
+        }
+        present, now = await self._find(caller, "update", value), self._now()
+        said = {name: value[name] for name in ("schedule", "end_time", "enabled", "on_run_completed")}
+        changes = {
+            **changes,
+            **{name: told for name, told in said.items() if name in changes or told is not None},
+            "metadata": metadata_in(value),
+        }
+        payload = value["payload"]
         changed = _changed(present, changes, payload, now)
         if set(changes) - OF_THE_CRON:
-            await self._calls.request(_body(changed), caller=caller, thread_id=changed.thread_id)
+            await self._calls.request(_body(changed), caller=_owner(present), thread_id=changed.thread_id)
         kept = await self._crons.change(present.cron_id, lambda cron: _changed(cron, changes, payload, now))
         if kept is None:
             raise Missing("Not Found")
@@ -152,8 +195,17 @@ class Crons:
         return kept
 
     async def delete(self, cron_id: str, caller: Caller) -> None:
-        """Raises Invalid or Missing."""
-        await self._crons.delete((await self.get(cron_id, caller)).cron_id)
+        """Raises Invalid, Missing or Forbidden."""
+        await self._crons.delete((await self._find(caller, "delete", {"cron_id": _uuid(cron_id)})).cron_id)
+
+    async def _find(self, caller: Caller, action: Literal["read", "update", "delete"], value: dict[str, Any]) -> Cron:
+        """The cron that is meant, if the caller may do this with it. An auth handler may alter `value`."""
+        cron_id = str(value["cron_id"])
+        grant = await self._permission.ask(caller, "crons", action, value)
+        cron = await self._crons.get(cron_id)
+        if cron is None or not grant.holds(cron):
+            raise Missing("Not Found")
+        return cron
 
     async def tick(self) -> datetime | None:
         """Start what is due; when the next one is."""
@@ -189,9 +241,7 @@ class Crons:
             return
         about = {"cron_id": cron.cron_id, "assistant_id": cron.assistant_id}
         try:
-            request = await self._calls.request(
-                _body(cron), caller=Caller(cron.owner), thread_id=cron.thread_id, vet=False
-            )
+            request = await self._calls.request(_body(cron), caller=_owner(cron), thread_id=cron.thread_id, vet=False)
             call = dict(request.call or {})
             configurable = {**call["config"].get("configurable", {}), "cron_id": cron.cron_id}
             call["config"] = {**call["config"], "configurable": configurable}
@@ -201,10 +251,32 @@ class Crons:
             await self._crons.change(cron.cron_id, lambda kept: replace(kept, enabled=False, updated_at=now))
         except ThreadlineError as error:
             log.warning("cron_not_started", kind=error.kind, **about)
+        except HTTPException as error:  # an auth handler's
+            log.warning("cron_not_started", kind="refused", status=error.status_code, **about)
         except Exception:
             log.exception("cron_not_started", **about)
         else:
             log.info("cron_started", run_id=run.run_id, **about)
+
+
+def _owner(cron: Cron) -> Caller:
+    """Who made the cron: its runs are theirs, whoever has changed it since."""
+    return Caller(cron.owner, user_of(cron.user or {}))
+
+
+def _uuid(cron_id: str) -> UUID:
+    try:
+        return UUID(as_uuid(cron_id, "cron"))
+    except Invalid:
+        raise Invalid("Invalid cron ID: must be a UUID") from None
+
+
+def _as_uuid(id: str | None) -> UUID | None:
+    return UUID(id) if id is not None else None
+
+
+def _as_text(id: UUID | str | None) -> str | None:
+    return str(id) if id is not None else None
 
 
 def _following(cron: Cron, now: datetime) -> datetime | None:

@@ -12,7 +12,7 @@ import structlog
 
 from threadline.domain import ports
 from threadline.domain.errors import Conflict, Missing, ThreadlineError
-from threadline.domain.records import Caller, Thread, ThreadQuery
+from threadline.domain.records import Thread, ThreadQuery
 from threadline.services.states import States
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ PAUSE_SECONDS = 0.5
 class Deletes(Protocol):
     """What can delete a thread whole."""
 
-    async def delete_thread(self, thread_id: str, caller: Caller) -> None: ...
+    async def remove(self, thread: Thread) -> None: ...
 
 
 class Expiry:
@@ -76,7 +76,7 @@ class Expiry:
                 again = now + timedelta(minutes=ttl["ttl"])
                 await self._threads.change(thread.thread_id, {"expires_at": again})
             else:
-                await self._runs.delete_thread(thread.thread_id, Caller(thread.owner))
+                await self._runs.remove(thread)
         except Missing:
             pass
         except Conflict:

@@ -1,38 +1,51 @@
 """What a project's own `langgraph_sdk.Auth` says: who asks, and what they may do.
 
-A router asks before it acts, in one line, and holds what it finds against the answer:
+The services ask, each where it finds, makes or changes a record for a caller, so that nobody gets at one without:
 
-    filters = await context.permission.allow(caller, "threads", "read", {"thread_id": thread_id})
-    ...
-    if not permission.matches(filters, thread.metadata): raise Missing(...)
+    grant = await permission.ask(caller, "threads", "read", {"thread_id": UUID(thread_id)})
+    thread = await threads.get(thread_id)
+    if thread is None or not grant.holds(thread): raise Missing(...)
 
-`allow` raises Forbidden where a handler says no, and whatever `Auth.exceptions.HTTPException` a handler raises
-(`api.problems` and `api.server.route` answer with its status). It gives the filter a handler returned, or None.
-A handler may change `value` in place: what is created or written must be taken from `value` afterwards, above all
-`value["metadata"]` and, of the store, `value["namespace"]`. A search puts the filter beside its own.
+`ask` raises Forbidden where a handler says no, and whatever `Auth.exceptions.HTTPException` a handler raises
+(`api.problems` and `api.server.route` answer with its status). A Grant says which records the answer holds for: where a
+handler was asked, those that its filter matches, everybody's; else the caller's own. A search puts both in its query.
+
+A handler may change `value` in place: what is created, written or looked for is taken from `value` afterwards, above
+all `value["metadata"]`. Ids are UUIDs, as `langgraph_sdk.auth.types` has them.
 
 | what is asked | resource, action | value |
 | --- | --- | --- |
-| create, read, update, delete, search a thread | threads, the same | `thread_id`, `metadata`, `if_exists`; search: `metadata`, `values`, `status`, `limit`, `offset` |
-| a thread's state or history, its runs, a stream of one | threads, read | `thread_id`, and `run_id` where one is meant |
-| change a thread's state, cancel a run | threads, update | `thread_id`; `action` is `interrupt` or `rollback` |
+| create a thread, copy one (which is read too) | threads, create | `thread_id`, `metadata`, `if_exists` |
+| a thread, its state, past and stream | threads, read | `thread_id` |
+| a run, its stream, its end | threads, read | `thread_id`, `run_id` |
+| a thread's runs | threads, read and search | `thread_id`; `thread_id`, `metadata` |
+| search, count and list threads | threads, search | `metadata`, `values`, `status`, `limit`, `offset` |
+| change a thread | threads, update | `thread_id`, `metadata` |
+| change a thread's state, pin a checkpoint | threads, update | `thread_id` |
+| cancel runs, also by leaving their stream or by starting another | threads, update | `thread_id`, `action`, `metadata`: `run_ids`, `status` |
+| delete or prune a thread | threads, delete | `thread_id` |
 | delete a run | threads, delete | `thread_id`, `run_id` |
-| start a run, also a stateless one | threads, create_run | `thread_id`, `assistant_id`, `run_id`, `status`, `metadata`, `multitask_strategy`, `if_not_exists`, `after_seconds`, `kwargs` |
-| assistants (their graph, schemas and versions: read) | assistants, create … search | `assistant_id`, `graph_id`, `config`, `context`, `metadata`, `name`, `if_exists` |
-| crons | crons, create … search | `payload`, `schedule`, `cron_id`, `thread_id`, `assistant_id`, `end_time` |
+| start a run; who reads what comes of it reads the thread too | threads, create_run | `thread_id`, `assistant_id`, `run_id`, `status`, `metadata`, `prevent_insert_if_inflight`, `multitask_strategy`, `if_not_exists`, `after_seconds`, `kwargs` |
+| create an assistant | assistants, create | `assistant_id`, `graph_id`, `config`, `context`, `metadata`, `name` |
+| an assistant, its versions, graph and schemas; to run one that is not a graph itself | assistants, read | `assistant_id` |
+| change an assistant | assistants, update | `assistant_id`, and those of create; or `version` |
+| delete an assistant | assistants, delete | `assistant_id` |
+| search and count assistants | assistants, search | `graph_id`, `metadata`, `limit`, `offset` |
+| create a cron | crons, create | `payload`, `schedule`, `cron_id`, `thread_id`, `user_id`, `end_time`, `metadata` |
+| a cron | crons, read or delete | `cron_id` |
+| change a cron | crons, update | `cron_id`, `schedule`, `end_time`, `enabled`, `on_run_completed`, `payload`, `metadata` |
+| search and count crons | crons, search | `assistant_id`, `thread_id`, `limit`, `offset`, `metadata` |
 | the store | store, put, get, delete, search, list_namespaces | see `api.server.store` |
-
-Whose a record is: `scope(caller, resource)` is the owner to write and to look for. It is the caller's id, or, where
-the project's handlers govern that resource, one scope for all: then the handlers alone decide.
 """  # noqa: E501
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Literal
 
+import orjson
 import structlog
 from langgraph_sdk.auth import Auth
 from langgraph_sdk.auth.exceptions import HTTPException
@@ -41,18 +54,35 @@ from langgraph_sdk.auth.types import AuthContext
 from threadline.domain import filters
 from threadline.domain.errors import Forbidden, Invalid, ThreadlineError
 from threadline.domain.filters import Filter
-from threadline.domain.records import Caller, User
+from threadline.domain.records import Caller, Owned, User
 
 log = structlog.get_logger(__name__)
 
 Resource = Literal["threads", "assistants", "crons", "store"]
 Action = Literal["create", "read", "update", "delete", "search", "create_run", "put", "get", "list_namespaces"]
+Handler = Callable[..., Awaitable[Any]]
 SHARED = "shared"
-"""The owner of everything that the project's own handlers govern."""
+"""Whose the items of the store are, where the project's own handlers decide about them."""
 GIVEN = frozenset(
     ("request", "scope", "body", "path", "method", "path_params", "query_params", "headers", "authorization")
 )
 """What an authenticate handler may ask for by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Which records a caller was allowed what was asked: those of `owner` (None: everybody's) that match `allowed`."""
+
+    owner: str | None
+    allowed: Filter | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether a handler of the project said so."""
+        return self.owner is None
+
+    def holds(self, record: Owned) -> bool:
+        return self.owner in (None, record.owner) and matches(self.allowed, record.metadata)
 
 
 class Permission:
@@ -89,28 +119,39 @@ class Permission:
             raise ThreadlineError("The authentication failed. The service's log says why.") from error
         return Caller(user["identity"], user)
 
-    def governs(self, resource: Resource) -> bool:
-        """Whether any handler of the project has a say in this resource."""
-        return any(named in (resource, "*") for named, _ in self._handlers)
+    def scope(self, caller: Caller) -> str:
+        """Whose the caller's items of the store are: one scope for all where a handler has a say in the store."""
+        governed = any(resource in ("store", "*") for resource, _ in self._handlers)
+        return SHARED if governed else caller.id
 
-    def scope(self, caller: Caller, resource: Resource) -> str:
-        """The owner under which the caller's records of this kind are kept and looked for."""
-        return SHARED if self._handlers and self.governs(resource) else caller.id
+    async def ask(self, caller: Caller, resource: Resource, action: Action, value: dict[str, Any]) -> Grant:
+        """Ask the most specific handler there is; see the module. Without one, a thing is its caller's alone."""
+        handler = self._handler(resource, action)
+        if handler is None:
+            return Grant(caller.id)
+        return Grant(None, await self._asked(handler, caller, resource, action, value))
 
     async def allow(self, caller: Caller, resource: Resource, action: Action, value: dict[str, Any]) -> Filter | None:
-        """Ask the most specific handler there is; see the module. None allows all."""
+        """The same for what is nobody's record. The filter that a handler answers with; None allows all."""
+        handler = self._handler(resource, action)
+        return await self._asked(handler, caller, resource, action, value) if handler is not None else None
+
+    def _handler(self, resource: Resource, action: Action) -> Handler | None:
         if not self._handlers:
             return None
         places = ((resource, action), (resource, "*"), ("*", action), ("*", "*"))
-        handler = next((self._handlers[place][-1] for place in places if place in self._handlers), None)
-        if handler is None:
-            return None
+        return next((self._handlers[place][-1] for place in places if place in self._handlers), None)
+
+    async def _asked(
+        self, handler: Handler, caller: Caller, resource: Resource, action: Action, value: dict[str, Any]
+    ) -> Filter | None:
         user: Any = caller.user if caller.user is not None else _user(caller.id)
         context = AuthContext(permissions=user["permissions"], user=user, resource=resource, action=action)
         try:
             answer = await handler(ctx=context, value=value)
             if isinstance(answer, Mapping):
                 filters.check(answer)
+                answer = orjson.loads(orjson.dumps(answer))  # as it is compared in a database
         except HTTPException:
             raise
         except Exception as error:
@@ -130,6 +171,11 @@ class Permission:
 def matches(allowed: Filter | None, metadata: Mapping[str, Any]) -> bool:
     """Whether a record with this metadata is among those allowed."""
     return allowed is None or filters.matches(allowed, metadata)
+
+
+def metadata_in(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata to write, as a handler left it."""
+    return dict(value.get("metadata") or {})
 
 
 def configurable(caller: Caller) -> dict[str, Any]:
@@ -186,8 +232,8 @@ def _public(found: Any) -> dict[str, Any]:
     """An object's own fields."""
     if hasattr(found, "model_dump"):
         return dict(found.model_dump())
-    if dataclasses.is_dataclass(found) and not isinstance(found, type):
-        return dataclasses.asdict(found)
+    if is_dataclass(found) and not isinstance(found, type):
+        return asdict(found)
     return {name: value for name, value in getattr(found, "__dict__", {}).items() if not name.startswith("_")}
 
 

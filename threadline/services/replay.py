@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Collection, Iterable
 
 from threadline.domain import ports
 from threadline.domain.events import Event
-from threadline.domain.records import Thread
+from threadline.domain.records import Caller, Thread
 from threadline.services.checkpoints import Branch, Checkpoints
 
 
@@ -17,9 +17,9 @@ class Replay:
         self._checkpoints = checkpoints
         self._log = log
 
-    async def plan(self, thread: Thread, checkpoint_id: str | None) -> Branch:
+    async def plan(self, thread: Thread, caller: Caller, checkpoint_id: str | None) -> Branch:
         """What to play: the branch through the checkpoint. Raises Missing. None plays the whole session."""
-        return await self._checkpoints.branch(thread, checkpoint_id)
+        return await self._checkpoints.branch(thread, caller, checkpoint_id)
 
     async def play(self, branch: Branch, checkpoint_id: str | None) -> AsyncGenerator[tuple[str, Event]]:
         """`(run_id, event)` of everything on the branch after the checkpoint, up to the branch's head."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,13 +24,11 @@ from threadline.domain.errors import ThreadlineError
 from threadline.domain.events import Event
 from threadline.domain.records import Run, RunStatus, ThreadStatus, Turn
 from threadline.services import invocation
-from threadline.services.graphs import Graph, OpenGraph, Opening
+from threadline.services.graphs import Graph, Graphs
 from threadline.services.metrics import Metrics
 from threadline.services.models.usage import UsageMeter
-from threadline.services.permission import user_of
 from threadline.services.recorder import Recorder, graph_modes
 from threadline.services.sessions import Sessions
-from threadline.services.store import Stores
 from threadline.services.turns import joined, unique
 
 log = structlog.get_logger(__name__)
@@ -94,7 +92,7 @@ class Runner:
     def __init__(
         self,
         *,
-        graphs: Mapping[str, OpenGraph],
+        graphs: Graphs,
         runs: ports.Runs,
         turns: ports.Turns,
         log: RunLog,
@@ -103,14 +101,12 @@ class Runner:
         timeout: float,
         saver: BaseCheckpointSaver[Any],
         threads: ports.Threads,
-        stores: Stores,
         ended: Callable[[Run, Sequence[Event]], None] = lambda run, log: None,
     ) -> None:
         """`ended` is called with every run as it ended and with its whole log, when the history says so."""
         self._graphs = graphs
         self._saver = saver
         self._threads = threads
-        self._stores = stores
         self._ended = ended
         self._runs = runs
         self._turns = turns
@@ -279,13 +275,7 @@ class Runner:
 
     async def _stream(self, run: Run, recorder: Recorder, meter: UsageMeter) -> None:
         config = invocation.config_of(run, callbacks=[meter])
-        opening = Opening(
-            "threads.create_run",
-            store=self._stores.within(run.kwargs["scope"]) if "scope" in run.kwargs else None,
-            user=user_of(config["configurable"]),
-            context=run.kwargs.get("context"),
-        )
-        async with self._graphs[run.graph_id](config, opening) as graph:
+        async with self._graphs.of_run(run, config, "threads.create_run") as graph:
             left_off = await _left_off(graph, run) if run.attempt > 1 else None
             if left_off is not None:
                 recorder.restore(left_off.values, left_off.config["configurable"]["checkpoint_id"])

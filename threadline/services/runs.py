@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
-from uuid import uuid4
+from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
 
 from langchain_core.messages import convert_to_messages
@@ -18,12 +18,13 @@ from threadline.domain.events import Event
 from threadline.domain.records import ENDED, Assistant, Caller, MultitaskStrategy, Run, RunStatus, Thread
 from threadline.services.checkpoints import Checkpoints
 from threadline.services.payload import jsonable, text_of
-from threadline.services.permission import Permission, configurable
+from threadline.services.permission import Grant, Permission, configurable, metadata_in
 from threadline.services.runner import CancelAction, RunLog, Runner
 from threadline.services.sessions import Sessions
 from threadline.services.threads import Threads, as_uuid
 
 TITLE_CHARS = 80
+UNENDED: tuple[RunStatus, ...] = ("pending", "running")
 BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
 
 
@@ -39,7 +40,8 @@ class StartRun:
 
     In the words of a chat: a message, the answer to an interrupt, or a checkpoint to execute again from. In the words
     of a graph: `call`, with the keys that `threadline.services.invocation` lists. `strategy` says what becomes of a
-    run that is going on already (None: as the settings have it), `create` whether an unknown thread is made.
+    run that is going on already (None: as the settings have it), `create` whether an unknown thread is made, `shown`
+    whether the caller is to read what comes of it.
     """
 
     caller: Caller
@@ -52,6 +54,20 @@ class StartRun:
     metadata: dict[str, Any] = field(default_factory=dict)
     strategy: MultitaskStrategy | None = None
     create: bool = False
+    shown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """A run that may be started on threads of these grants, as an auth handler left it."""
+
+    request: StartRun
+    run_id: str
+    new_thread_id: str
+    grants: tuple[Grant, ...]
+    metadata: dict[str, Any]
+    strategy: MultitaskStrategy
+    kwargs: dict[str, Any]
 
 
 class Runs:
@@ -86,23 +102,19 @@ class Runs:
     async def start(self, request: StartRun) -> Run:
         """Save a pending run and hand it to the runner.
 
-        Raises Invalid, Missing, or Conflict: the session is busy (where that is refused), asks nothing of that id, or
-        has nothing to execute after the checkpoint.
+        Raises Invalid, Missing, Forbidden, or Conflict: the session is busy (where that is refused), asks nothing of
+        that id, or has nothing to execute after the checkpoint.
         """
-        if request.thread_id is None:
-            return await self._start(self._threads.new(None, request.caller), request, new=True)
-        async with self._gate(request.thread_id):
-            try:
-                thread, new = await self._threads.check(request.thread_id, request.caller), False
-            except Missing:
-                if not request.create:
-                    raise
-                thread, new = await self._threads.unused(request.thread_id, request.caller), True
-            return await self._start(thread, request, new=new)
+        [run] = await self.start_all([request])
+        return run
+
+    async def start_all(self, requests: Sequence[StartRun]) -> list[Run]:
+        """Start many runs; none where the caller may not start one of them."""
+        return [await self._opened(allowed) for allowed in [await self._allow(request) for request in requests]]
 
     async def recover(self) -> int:
         """Take up what an earlier process left unfinished; to be called once, before the first request."""
-        unfinished = await self._runs.list(status=("pending", "running"))
+        unfinished = await self._runs.list(status=UNENDED)
         for run in unfinished:
             attempt = run.attempt + (run.status == "running")
             await self._log.reopen(run.run_id, attempt=attempt)
@@ -113,16 +125,62 @@ class Runs:
         """Whether a run is going on or waits on the thread."""
         return self._runner.busy(thread_id)
 
-    async def check(self, run_id: str, caller: Caller) -> Run:
-        """The caller's run. Raises Invalid (no UUID) or Missing."""
+    async def check(
+        self, run_id: str, caller: Caller, action: Literal["read", "delete"], *, thread_id: str | None = None
+    ) -> Run:
+        """The run, of the thread if one is named, if the caller may do this with it. Raises Invalid (no UUID), Missing
+        or Forbidden."""
+        canonical = as_uuid(run_id, "run")
+        if thread_id is None:
+            return await self._of_nowhere(canonical, caller, action)
+        thread = await self._threads.check(thread_id, caller, action, run_id=UUID(canonical))
+        return await self._on(thread, canonical)
+
+    async def _of_nowhere(self, run_id: str, caller: Caller, action: Literal["read", "delete"]) -> Run:
+        run = await self._runs.get(run_id)
+        if run is None:
+            raise _no_run(run_id)
+        try:
+            await self._threads.check(run.thread_id, caller, action, run_id=UUID(run_id))
+        except Missing:
+            raise _no_run(run_id) from None
+        return run
+
+    async def _on(self, thread: Thread, run_id: str) -> Run:
+        run = await self._runs.get(as_uuid(run_id, "run"))
+        if run is None or run.thread_id != thread.thread_id:
+            raise _no_run(run_id)
+        return run
+
+    async def to_cancel(self, run_id: str, caller: Caller, action: CancelAction) -> Run:
+        """A run that the caller may cancel, whichever thread it is on. Raises Invalid, Missing or Forbidden."""
         run = await self._runs.get(as_uuid(run_id, "run"))
         if run is None:
-            raise Missing(f"There is no run {run_id}.")
+            raise _no_run(run_id)
         try:
-            await self._threads.check(run.thread_id, caller)
+            await self.to_cancel_on(run.thread_id, [run_id], caller, action)
         except Missing:
-            raise Missing(f"There is no run {run_id}.") from None
+            raise _no_run(run_id) from None
         return run
+
+    async def to_cancel_on(
+        self, thread_id: str, run_ids: Sequence[str], caller: Caller, action: CancelAction
+    ) -> Sequence[Run]:
+        """Runs on a thread that the caller may cancel. Raises Invalid, Missing or Forbidden."""
+        ids = [UUID(as_uuid(run_id, "run")) for run_id in run_ids]
+        told = {"run_ids": ids, "status": None}
+        thread = await self._threads.check(thread_id, caller, "update", action=action, metadata=told)
+        return [await self._on(thread, str(id)) for id in ids]
+
+    async def to_cancel_all(
+        self, status: Literal["pending", "running", "all"], caller: Caller, action: CancelAction
+    ) -> Sequence[Run]:
+        """What waits or goes on that the caller may cancel. Raises Forbidden."""
+        told = {"run_ids": None, "status": status}
+        value = {"thread_id": None, "action": action, "metadata": told}
+        grant = await self._permission.ask(caller, "threads", "update", value)
+        statuses = UNENDED if status == "all" else (status,)
+        return await self._runs.unfinished(grant.owner, statuses, allowed=grant.allowed)
 
     def follow(self, run: Run, *, after: int = 0) -> AsyncGenerator[Event]:
         """The run's events after `after`, until its end."""
@@ -148,14 +206,11 @@ class Runs:
         self._runner.cancel(run, action)
 
     async def of_thread(
-        self, thread: Thread, *, status: RunStatus | None = None, limit: int = 10, offset: int = 0
+        self, thread: Thread, caller: Caller, *, status: RunStatus | None = None, limit: int = 10, offset: int = 0
     ) -> Sequence[Run]:
         """The thread's runs, newest first."""
+        await self._threads.check(thread.thread_id, caller, "search", metadata={})
         return await self._runs.page(thread.thread_id, status=status, limit=limit, offset=offset)
-
-    async def unfinished(self, caller: Caller, status: Collection[RunStatus]) -> Sequence[Run]:
-        """What waits or goes on of the caller's."""
-        return await self._runs.unfinished(caller.id, status)
 
     def position(self, run: Run) -> int:
         """The id of the last event a run that is going on has written."""
@@ -174,9 +229,15 @@ class Runs:
         await self._sessions.forget(run.thread_id)
 
     async def delete_thread(self, thread_id: str, caller: Caller) -> None:
-        """Delete every trace of a thread; what still runs on it is cancelled first."""
-        async with self._gate(thread_id):
-            thread = await self._threads.check(thread_id, caller)
+        """Delete every trace of a thread; what still runs on it is cancelled first. Raises Invalid, Missing or
+        Forbidden."""
+        await self.remove(await self._threads.check(thread_id, caller, "delete"))
+
+    async def remove(self, thread: Thread) -> None:
+        """Delete a thread that may be deleted. Raises Missing where it is gone already."""
+        async with self._gate(thread.thread_id):
+            if not await self._threads.exists(thread.thread_id):
+                raise Missing(f"There is no session {thread.thread_id}.")
             await self._stop(thread)
             await self._runner.idle(thread.thread_id)
             await self._sessions.delete(thread.thread_id)
@@ -184,27 +245,80 @@ class Runs:
             await self._checkpoints.delete(thread)
             await self._threads.delete(thread)
 
-    async def _start(self, thread: Thread, request: StartRun, *, new: bool) -> Run:
-        await self._make_room(thread, request)
-        run_id = str(uuid4())
-        turn_id, kwargs = run_id, dict[str, Any]()
+    async def _allow(self, request: StartRun) -> _Allowed:
+        """Ask whether the caller may start the run, and read what comes of it. Raises Invalid or Forbidden."""
+        run_id, new_thread_id = uuid4(), uuid4()
+        thread_id = UUID(as_uuid(request.thread_id, "session")) if request.thread_id is not None else None
+        shown = request.call if request.call is not None else _as_call(request, run_id)
+        strategy = request.strategy or self._busy
+        value: dict[str, Any] = {
+            "thread_id": thread_id,
+            "assistant_id": UUID(self._assistant_id_of(request)),
+            "run_id": run_id,
+            "status": "pending",
+            "metadata": dict(request.metadata),
+            "prevent_insert_if_inflight": strategy == "reject",
+            "multitask_strategy": strategy,
+            "if_not_exists": "create" if request.create or thread_id is None else "reject",
+            "after_seconds": shown.get("after_seconds", 0),
+            "kwargs": shown,
+        }
+        grants = [await self._permission.ask(request.caller, "threads", "create_run", value)]
+        if request.shown:
+            ids = {"thread_id": thread_id or new_thread_id, "run_id": run_id}
+            grants.append(await self._permission.ask(request.caller, "threads", "read", ids))
+        kwargs = value["kwargs"]
+        if request.call is None:  # said in the words of a chat: only what a handler changed is a graph's
+            kwargs = {name: kwargs[name] for name, said in _as_call(request, run_id).items() if kwargs[name] != said}
+        if value["after_seconds"]:
+            kwargs = {**kwargs, "after_seconds": value["after_seconds"]}
+        return _Allowed(
+            request,
+            run_id=str(run_id),
+            new_thread_id=str(new_thread_id),
+            grants=tuple(grants),
+            metadata=metadata_in(value),
+            strategy=value["multitask_strategy"],
+            kwargs=kwargs,
+        )
+
+    async def _opened(self, allowed: _Allowed) -> Run:
+        """Start a run that may be started, on its thread."""
+        request = allowed.request
+        if request.thread_id is None:
+            thread = self._threads.new(allowed.new_thread_id, request.caller, metadata=allowed.metadata)
+            return await self._start(thread, allowed, new=True)
+        async with self._gate(request.thread_id):
+            try:
+                thread, new = await self._threads.granted(request.thread_id, *allowed.grants), False
+            except Missing:
+                if not request.create:
+                    raise
+                unused = self._threads.unused(request.thread_id, request.caller, metadata=allowed.metadata)
+                thread, new = await unused, True
+            return await self._start(thread, allowed, new=new)
+
+    async def _start(self, thread: Thread, allowed: _Allowed, *, new: bool) -> Run:
+        request, run_id, assistant = allowed.request, allowed.run_id, allowed.request.assistant
+        await self._make_room(thread, allowed)
+        turn_id, kwargs = run_id, dict(allowed.kwargs)
         if request.call is not None:
-            kwargs = {**request.call, "message": _question(request.call.get("input"))}
-            if "resume" in (request.call.get("command") or {}) and thread.status == "interrupted":
+            kwargs["message"] = _question(kwargs.get("input"))
+            if "resume" in (kwargs.get("command") or {}) and thread.status == "interrupted":
                 turn_id = await self._last_turn(thread) or run_id
         elif request.message is not None:
-            kwargs["message"] = request.message
+            kwargs["message"] = _question(kwargs["input"]) if "input" in kwargs else request.message
         elif request.resume is not None:
-            turn_id = await self._waiting_turn(thread, request.resume)
-            kwargs["command"] = {"resume": {request.resume.interrupt_id: request.resume.value}}
+            turn_id = await self._waiting_turn(thread, request.resume, request.caller)
+            kwargs.setdefault("command", {"resume": {request.resume.interrupt_id: request.resume.value}})
         elif request.checkpoint_id is not None:
-            kwargs["message"] = await self._checkpoints.question(thread, request.checkpoint_id)
+            kwargs["message"] = await self._checkpoints.question(thread, request.caller, request.checkpoint_id)
             kwargs["checkpoint"] = {"checkpoint_id": request.checkpoint_id}
             kwargs["rerun_of"] = request.checkpoint_id
-        kwargs["scope"] = self._permission.scope(request.caller, "store")
+        kwargs["scope"] = self._permission.scope(request.caller)
         if user := configurable(request.caller):
             kwargs["user"] = jsonable(user)
-        graph_id = request.assistant.graph_id if request.assistant else self._graph_id
+        graph_id = assistant.graph_id if assistant else self._graph_id
         now = datetime.now(UTC)
         run = Run(
             run_id,
@@ -214,9 +328,9 @@ class Runs:
             "pending",
             kwargs,
             now,
-            assistant_id=request.assistant.assistant_id if request.assistant else self._assistant_id(graph_id),
-            metadata=request.metadata,
-            multitask_strategy=request.strategy or self._busy,
+            assistant_id=self._assistant_id_of(request),
+            metadata=_metadata(allowed.metadata, assistant),
+            multitask_strategy=allowed.strategy,
             updated_at=now,
         )
         delay = _delay(run)
@@ -224,30 +338,42 @@ class Runs:
         kept = run if delay or self._runner.busy(thread.thread_id) else replace(run, status="running")
         self._log.open(run_id)  # before anybody can hear of the run
         try:
-            await self._runs.create(kept, title=_title(kwargs.get("message")), thread=thread if new else None)
+            await self._runs.create(
+                kept,
+                title=_title(kwargs.get("message")),
+                thread=thread if new else None,
+                config=assistant.config if assistant else None,
+            )
         except BaseException:
             self._log.drop(run_id)
             raise
         self._runner.submit(kept, delay=delay)
         return run
 
-    async def _make_room(self, thread: Thread, request: StartRun) -> None:
-        """Do with what is going on on the thread as the strategy says. Raises Conflict."""
-        strategy = request.strategy or self._busy
+    def _assistant_id_of(self, request: StartRun) -> str:
+        return request.assistant.assistant_id if request.assistant else self._assistant_id(self._graph_id)
+
+    async def _make_room(self, thread: Thread, allowed: _Allowed) -> None:
+        """Do with what is going on on the thread as the strategy says. Raises Conflict, or Forbidden where the caller
+        may not cancel it."""
+        strategy = allowed.strategy
         if strategy == "enqueue" or not self._runner.busy(thread.thread_id):
             return
         if strategy == "reject":
-            raise Conflict("The session is busy with another message." if request.call is None else BUSY)
+            raise Conflict("The session is busy with another message." if allowed.request.call is None else BUSY)
+        going = [UUID(run.run_id) for run in await self._runs.list(thread_id=thread.thread_id, status=UNENDED)]
+        told = {"run_ids": going, "status": None}
+        await self._threads.check(thread.thread_id, allowed.request.caller, "update", action=strategy, metadata=told)
         await self._stop(thread, strategy)
 
     async def _stop(self, thread: Thread, action: CancelAction = "interrupt") -> None:
         """Cancel what waits and what goes on on the thread, the newest first, so that none begins in between."""
-        for run in reversed(await self._runs.list(thread_id=thread.thread_id, status=("pending", "running"))):
+        for run in reversed(await self._runs.list(thread_id=thread.thread_id, status=UNENDED)):
             self._runner.cancel(run, action)
 
-    async def _waiting_turn(self, thread: Thread, resume: Resume) -> str:
+    async def _waiting_turn(self, thread: Thread, resume: Resume, caller: Caller) -> str:
         """The turn that asks what `resume` answers. Raises Conflict."""
-        snapshot = await self._checkpoints.latest(thread)
+        snapshot = await self._checkpoints.latest(thread, caller)
         if resume.interrupt_id not in {interrupt.id for interrupt in snapshot.interrupts}:
             raise Conflict("The session is not waiting for an answer to this interrupt.")
         turn = await self._last_turn(thread)
@@ -262,6 +388,31 @@ class Runs:
     def _gate(self, thread_id: str) -> asyncio.Lock:
         """One lock a thread between starting a run on it and deleting it."""
         return self._gates.setdefault(thread_id.lower(), asyncio.Lock())
+
+
+def _as_call(request: StartRun, run_id: UUID) -> dict[str, Any]:
+    """What a chat asks for, in the words of a graph."""
+    command, checkpoint, given = None, None, None
+    if request.resume is not None:
+        command = {"resume": {request.resume.interrupt_id: request.resume.value}}
+    elif request.checkpoint_id is not None:
+        checkpoint = {"checkpoint_id": request.checkpoint_id}
+    else:
+        given = {"messages": [{"role": "user", "content": request.message, "id": str(run_id)}]}
+    called: dict[str, Any] = {"input": given, "command": command, "config": {"configurable": {}}, "context": {}}
+    return {**called, "checkpoint": checkpoint} if checkpoint else called
+
+
+def _metadata(given: dict[str, Any], assistant: Assistant | None) -> dict[str, Any]:
+    """A run's metadata: its assistant's under its own."""
+    if assistant is None:
+        return given
+    ids = {"graph_id": assistant.graph_id, "assistant_id": assistant.assistant_id}
+    return {**assistant.metadata, **given, **ids}
+
+
+def _no_run(run_id: str) -> Missing:
+    return Missing(f"There is no run {run_id}.")
 
 
 def _delay(run: Run) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -10,14 +9,15 @@ from langchain_core.runnables import RunnableConfig
 
 from threadline.domain import ports
 from threadline.domain.records import Run
-from threadline.services.graphs import Graph, OpenGraph
+from threadline.services.graphs import Graph, Graphs
+from threadline.services.invocation import config_of
 from threadline.services.payload import jsonable
 
 
 class Snapshots:
     """Reads states by the checkpoints a run's log names."""
 
-    def __init__(self, *, graphs: Mapping[str, OpenGraph], log: ports.EventLog) -> None:
+    def __init__(self, *, graphs: Graphs, log: ports.EventLog) -> None:
         self._graphs = graphs
         self._log = log
 
@@ -28,7 +28,7 @@ class Snapshots:
             return kept
         place = {"thread_id": run.thread_id, "checkpoint_ns": "|".join(ns), "checkpoint_id": checkpoint_id}
         config: RunnableConfig = {"configurable": place}
-        async with self._graphs[run.graph_id](config) as graph:
+        async with self._graphs.of_run(run, config_of(run, callbacks=[])) as graph:
             snapshot = await graph.aget_state(config)
             values = snapshot.values if ns else shown(graph, snapshot.values)
         return orjson.dumps(jsonable(values))

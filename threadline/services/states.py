@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,10 +18,12 @@ from langgraph.types import Command, StateSnapshot, StateUpdate
 
 from threadline.domain import ports
 from threadline.domain.errors import Conflict, Missing, Rejected, ThreadlineError
-from threadline.domain.records import Thread, ThreadQuery
+from threadline.domain.records import Caller, Thread, ThreadQuery
 from threadline.services.documents import contains
-from threadline.services.graphs import Graph, OpenGraph, graph_of
+from threadline.services.graphs import Graph, Graphs
 from threadline.services.payload import jsonable
+from threadline.services.permission import Permission, metadata_in
+from threadline.services.threads import narrowed
 
 log = structlog.get_logger(__name__)
 
@@ -48,38 +50,39 @@ class Update:
 
 
 class States:
-    """Reads and writes the state of threads through the graph each one belongs to."""
+    """Reads and writes the state of threads through the graph each one belongs to, which is opened for the caller."""
 
     def __init__(
         self,
         *,
-        graphs: Mapping[str, OpenGraph],
-        graph_id: str,
+        graphs: Graphs,
         saver: BaseCheckpointSaver[Any],
         threads: ports.Threads,
         runs: ports.Runs,
         turns: ports.Turns,
+        permission: Permission,
     ) -> None:
         self._graphs = graphs
-        self._graph_id = graph_id
+        self._permission = permission
         self._saver = saver
         self._threads = threads
         self._runs = runs
         self._turns = turns
 
     async def get(
-        self, thread: Thread, checkpoint: Checkpoint | None = None, *, subgraphs: bool = False
+        self, thread: Thread, caller: Caller, checkpoint: Checkpoint | None = None, *, subgraphs: bool = False
     ) -> StateSnapshot | None:
         """The newest state, or the one at a checkpoint; None where nothing is saved. Raises Missing for its graph."""
         if not thread.metadata.get("graph_id") and not await self._begun(thread):
             return None
-        async with self._open(thread) as graph:
+        async with self._graphs.of_thread(thread, caller) as graph:
             snapshot: StateSnapshot = await graph.aget_state(_config(thread, checkpoint), subgraphs=subgraphs)
         return snapshot if snapshot.created_at else None
 
     async def history(
         self,
         thread: Thread,
+        caller: Caller,
         *,
         limit: int,
         before: str | None = None,
@@ -98,7 +101,7 @@ class States:
             if key.isascii() and key.isidentifier() and isinstance(value, str)
         }
         found: list[StateSnapshot] = []
-        async with self._open(thread) as graph:
+        async with self._graphs.of_thread(thread, caller) as graph:
             config = _config(thread, checkpoint)
             snapshots = graph.aget_state_history(
                 config, filter=filter or None, before=cursor, limit=limit if filter == wanted else None
@@ -111,14 +114,8 @@ class States:
                         break
         return found
 
-    async def values(self, threads: Sequence[Thread]) -> dict[str, Any]:
+    async def values(self, threads: Sequence[Thread], caller: Caller) -> dict[str, Any]:
         """The newest values of each thread that has any, in JSON types. A graph that is gone or broken shows none."""
-        belonging: dict[OpenGraph, list[Thread]] = {}
-        for thread in threads:
-            try:
-                belonging.setdefault(graph_of(thread, self._graphs, default=self._graph_id), []).append(thread)
-            except Missing:
-                continue
         found: dict[str, Any] = {}
         gate = asyncio.Semaphore(AT_ONCE)
 
@@ -128,29 +125,37 @@ class States:
             if snapshot.created_at:
                 found[thread.thread_id] = jsonable(snapshot.values)
 
-        for open_graph, theirs in belonging.items():
+        for opening, theirs in self._graphs.of_threads(threads, caller):
             async with AsyncExitStack() as stack:
                 try:
-                    graph = await stack.enter_async_context(open_graph({}))
+                    graph = await stack.enter_async_context(opening)
                 except Exception:  # anybody's code; the threads of other graphs are shown all the same
                     log.warning("graph_not_opened", threads=len(theirs), exc_info=True)
                     continue
                 await asyncio.gather(*(read(graph, thread) for thread in theirs))
         return found
 
-    async def holding(self, query: ThreadQuery, values: Mapping[str, Any]) -> tuple[Sequence[Thread], int]:
-        """Like a search for threads, of those whose state contains `values`. Reads the state of all the others too."""
+    async def search(
+        self, caller: Caller, query: ThreadQuery, values: Mapping[str, Any]
+    ) -> tuple[Sequence[Thread], int, ThreadQuery]:
+        """One page of the caller's threads whose state contains `values`, how many there are in all, and the query as
+        an auth handler left it. Where there are values, the state of all the others is read too."""
+        query, values = await narrowed(self._permission, caller, query, values)
+        if not values:
+            return *await self._threads.search(query), query
         matching: list[Thread] = []
         offset = 0
         while True:
             page, total = await self._threads.search(replace(query, limit=PAGE, offset=offset))
-            states = await self.values(page)
+            states = await self.values(page, caller)
             matching += [t for t in page if t.thread_id in states and contains(states[t.thread_id], dict(values))]
             offset += PAGE
             if offset >= total:
-                return matching[query.offset : query.offset + query.limit], len(matching)
+                return matching[query.offset : query.offset + query.limit], len(matching), query
 
-    async def update(self, thread: Thread, update: Update, checkpoint: Checkpoint | None = None) -> RunnableConfig:
+    async def update(
+        self, thread: Thread, caller: Caller, update: Update, checkpoint: Checkpoint | None = None
+    ) -> RunnableConfig:
         """Write to the state at the newest or the given checkpoint. The config of the checkpoint that came of it.
 
         Raises Rejected, Missing (the graph, or the checkpoint), or Conflict while something runs on the thread.
@@ -162,40 +167,42 @@ class States:
         checkpoint_id = config["configurable"].get("checkpoint_id")
         if checkpoint_id is not None and await self._saver.aget_tuple(config) is None:
             raise Missing(f"Checkpoint {checkpoint_id} not found")
-        async with self._open(thread) as graph, _updating(thread):
-            config["metadata"] = {"graph_id": self._graph_id_of(thread)}
+        async with self._graphs.of_thread(thread, caller, "threads.update") as graph, _updating(thread):
+            config["metadata"] = {"graph_id": self._graphs.id_of(thread)}
             made: RunnableConfig = await graph.aupdate_state(config, update.values, as_node=update.as_node)
-        await self.refresh(thread)
+        await self.refresh(thread, caller)
         return made
 
-    async def apply(self, thread: Thread, supersteps: Sequence[Sequence[Update]]) -> Thread:
+    async def apply(self, thread: Thread, caller: Caller, supersteps: Sequence[Sequence[Update]]) -> Thread:
         """Write many updates, step by step, as when a thread comes from elsewhere. Raises Rejected or Missing."""
         if not thread.metadata.get("graph_id"):
             raise Rejected(NO_GRAPH.format(thread.thread_id))
         steps = [[StateUpdate(update.values, update.as_node) for update in step] for step in supersteps]
-        async with self._open(thread) as graph, _updating(thread):
+        async with self._graphs.of_thread(thread, caller, "threads.update") as graph, _updating(thread):
             config = _config(thread)
-            config["metadata"] = {"graph_id": self._graph_id_of(thread)}
+            config["metadata"] = {"graph_id": self._graphs.id_of(thread)}
             await graph.abulk_update_state(config, steps)
-        return await self.refresh(thread)
+        return await self.refresh(thread, caller)
 
-    async def copy(self, thread: Thread) -> Thread:
+    async def copy(self, thread: Thread, caller: Caller) -> Thread:
         """A new thread with the same state, past and conversation. Its runs are not copied."""
-        now = datetime.now(UTC)
+        now, thread_id = datetime.now(UTC), uuid4()
+        value: dict[str, Any] = {"thread_id": thread_id, "metadata": dict(thread.metadata), "if_exists": "raise"}
+        await self._permission.ask(caller, "threads", "create", value)
         new = Thread(
-            str(uuid4()),
-            owner=thread.owner,
+            str(thread_id),
+            owner=caller.id,
             created_at=now,
             updated_at=now,
             title=thread.title,
-            metadata=thread.metadata,
+            metadata=metadata_in(value),
             config=thread.config,
         )
         await self._threads.create(new)
         try:
             await self._saver.acopy_thread(thread.thread_id, new.thread_id)
             await self._turns.copy(thread.thread_id, new.thread_id)
-            return await self.refresh(new, error=thread.error)
+            return await self.refresh(new, caller, error=thread.error)
         except BaseException:
             await self._saver.adelete_thread(new.thread_id)
             await self._threads.delete(new.thread_id)
@@ -206,17 +213,11 @@ class States:
         await self._check_idle(thread)
         await self._saver.aprune([thread.thread_id], strategy="keep_latest")
 
-    async def refresh(self, thread: Thread, *, error: Mapping[str, Any] | None = None) -> Thread:
+    async def refresh(self, thread: Thread, caller: Caller, *, error: Mapping[str, Any] | None = None) -> Thread:
         """Keep in the thread's record how its newest state stands."""
         now = datetime.now(UTC)
-        changes = {"updated_at": now, "state_updated_at": now, **standing(await self.get(thread), error=error)}
+        changes = {"updated_at": now, "state_updated_at": now, **standing(await self.get(thread, caller), error=error)}
         return await self._threads.change(thread.thread_id, changes) or thread
-
-    def _open(self, thread: Thread) -> AbstractAsyncContextManager[Graph]:
-        return graph_of(thread, self._graphs, default=self._graph_id)({})
-
-    def _graph_id_of(self, thread: Thread) -> str:
-        return str(thread.metadata.get("graph_id", self._graph_id))
 
     async def _begun(self, thread: Thread) -> bool:
         return await self._saver.aget_tuple(_config(thread)) is not None

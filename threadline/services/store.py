@@ -85,7 +85,7 @@ class Stores:
 
     def of(self, caller: Caller) -> Scoped:
         """The caller's store, for its requests and for the graphs of its runs."""
-        return self.within(self._permission.scope(caller, "store"))
+        return self.within(self._permission.scope(caller))
 
     def within(self, scope: str) -> Scoped:
         """The store of a scope that was kept with a run: what `Permission.scope` said of its caller."""

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from threadline.domain.records import Assistant, AssistantQuery, AssistantVersion
 from threadline.storage.containment import contains
 from threadline.storage.database import Database
+from threadline.storage.filtering import is_allowed
 from threadline.storage.tables import assistant_versions, assistants, crons
 
 
@@ -92,9 +93,11 @@ def _version(assistant: Assistant) -> dict[str, Any]:
 
 
 def _matching(query: AssistantQuery) -> list[ColumnElement[bool]]:
-    owner = assistants.c.owner
-    system = (owner == "") & assistants.c.graph_id.in_(query.graphs)
-    matching: list[ColumnElement[bool]] = [(owner == query.owner) | system]
+    owner, served = assistants.c.owner, assistants.c.graph_id.in_(query.graphs)
+    somebodys = owner != "" if query.owner is None else owner == query.owner
+    matching: list[ColumnElement[bool]] = [somebodys | ((owner == "") & served)]
+    if query.allowed is not None:
+        matching.append(is_allowed(assistants.c.metadata, query.allowed))
     if query.metadata:
         matching.append(contains(assistants.c.metadata, query.metadata))
     if query.graph_id is not None:

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from threadline.domain.records import Cron, CronQuery
 from threadline.storage.containment import contains
 from threadline.storage.database import Database
+from threadline.storage.filtering import is_allowed
 from threadline.storage.tables import crons
 
 
@@ -74,7 +75,11 @@ class SqlCrons:
 
 
 def _matching(query: CronQuery) -> list[ColumnElement[bool]]:
-    matching: list[ColumnElement[bool]] = [crons.c.owner == query.owner]
+    matching: list[ColumnElement[bool]] = []
+    if query.owner is not None:
+        matching.append(crons.c.owner == query.owner)
+    if query.allowed is not None:
+        matching.append(is_allowed(crons.c.metadata, query.allowed))
     if query.assistant_id is not None:
         matching.append(crons.c.assistant_id == query.assistant_id)
     if query.thread_id is not None:

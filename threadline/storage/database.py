@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from threadline.domain.errors import Unavailable
 from threadline.storage.commits import Commits
+from threadline.storage.filtering import define
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -107,6 +108,7 @@ def _sync_engine(path: Path) -> Engine:
 def _tune(connection: Any, _: object) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
+    define(connection)
 
 
 def _migrate(path: Path) -> None:

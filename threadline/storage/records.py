@@ -30,9 +30,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from threadline.domain.errors import Conflict
 from threadline.domain.events import Event
+from threadline.domain.filters import Filter
 from threadline.domain.records import Pin, Run, RunStatus, Thread, ThreadQuery, ThreadStatus, Turn, TurnSummary
 from threadline.storage.containment import contains
 from threadline.storage.database import Database
+from threadline.storage.filtering import is_allowed
 from threadline.storage.tables import UNFINISHED, chat_history, crons, pins, run_logs, runs, threads, turn_id_of
 
 STATUS = case((exists().where(runs.c.thread_id == threads.c.thread_id, UNFINISHED), "busy"), else_=threads.c.status)
@@ -63,9 +65,11 @@ class SqlThreads:
         row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
         return Thread(**row) if row else None
 
-    async def list(self, *, owner: str, limit: int, before: str | None = None) -> list[Thread]:
+    async def list(
+        self, *, owner: str | None, allowed: Filter | None = None, limit: int, before: str | None = None
+    ) -> list[Thread]:
         position = tuple_(threads.c.updated_at, threads.c.thread_id)
-        query = select(*SHOWN).where(threads.c.owner == owner)
+        query = select(*SHOWN).where(*_of(owner, allowed))
         if before is not None:
             query = query.where(
                 position
@@ -119,8 +123,15 @@ class SqlRuns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, run: Run, *, title: str | None = None, thread: Thread | None = None) -> None:
-        await self._database.write(partial(_create, run=run, title=title, thread=thread))
+    async def create(
+        self,
+        run: Run,
+        *,
+        title: str | None = None,
+        thread: Thread | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        await self._database.write(partial(_create, run=run, title=title, thread=thread, config=dict(config or {})))
 
     async def get(self, run_id: str) -> Run | None:
         query = select(runs).where(runs.c.run_id == run_id)
@@ -146,9 +157,11 @@ class SqlRuns:
         async with self._database.reader.connect() as connection:
             return [Run(**row) for row in (await connection.execute(query)).mappings()]
 
-    async def unfinished(self, owner: str, status: Collection[RunStatus]) -> Sequence[Run]:
+    async def unfinished(
+        self, owner: str | None, status: Collection[RunStatus], *, allowed: Filter | None = None
+    ) -> Sequence[Run]:
         query = select(runs).join(threads, threads.c.thread_id == runs.c.thread_id)
-        query = query.where(threads.c.owner == owner, runs.c.status.in_(status)).order_by(runs.c.created_at)
+        query = query.where(*_of(owner, allowed), runs.c.status.in_(status)).order_by(runs.c.created_at)
         async with self._database.reader.connect() as connection:
             return [Run(**row) for row in (await connection.execute(query)).mappings()]
 
@@ -203,11 +216,14 @@ class SqlRuns:
             await connection.execute(delete(runs).where(runs.c.run_id == run_id))
 
 
-def _create(connection: Connection, *, run: Run, title: str | None, thread: Thread | None) -> None:
+def _create(
+    connection: Connection, *, run: Run, title: str | None, thread: Thread | None, config: dict[str, Any]
+) -> None:
     runs_on = {"graph_id": run.graph_id, **({"assistant_id": run.assistant_id} if run.assistant_id else {})}
     begins = run.status == "running"
     if thread is not None:
-        opened = replace(thread, title=title, metadata={**thread.metadata, **runs_on}, begun=int(begins))
+        metadata = {**thread.metadata, **runs_on}
+        opened = replace(thread, title=title, metadata=metadata, config=config, begun=int(begins))
         connection.execute(insert(threads).values(**asdict(opened)))
         connection.execute(insert(runs).values(**asdict(replace(run, position=int(begins)))))
         return
@@ -218,6 +234,7 @@ def _create(connection: Connection, *, run: Run, title: str | None, thread: Thre
         "updated_at": run.created_at,
         "expires_at": _renewed(run.created_at),
         "metadata": func.json_patch(threads.c.metadata, orjson.dumps(runs_on).decode()),
+        "config": config,
     }
     if title is not None:
         used["title"] = func.coalesce(threads.c.title, title)
@@ -337,10 +354,16 @@ async def _thread(connection: AsyncConnection, thread_id: str) -> Thread | None:
     return Thread(**row) if row else None
 
 
+def _of(owner: str | None, allowed: Filter | None) -> list[ColumnElement[bool]]:
+    """Whose threads, and what an auth handler says that they must be."""
+    return [
+        *([threads.c.owner == owner] if owner is not None else []),
+        *([is_allowed(threads.c.metadata, allowed)] if allowed is not None else []),
+    ]
+
+
 def _conditions(query: ThreadQuery) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if query.owner is not None:
-        conditions.append(threads.c.owner == query.owner)
+    conditions = _of(query.owner, query.allowed)
     if query.ids:
         named = func.json_each(orjson.dumps(list(query.ids)).decode()).table_valued("value", name="named")
         conditions.append(threads.c.thread_id.in_(select(named.c.value)))

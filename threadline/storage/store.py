@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from langgraph.store.sqlite.aio import AsyncSqliteStore
 
 from threadline.domain import filters
 from threadline.domain.errors import Invalid, Unavailable
+from threadline.storage.filtering import FILTER_MATCHES, filter_matches
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +108,7 @@ class Store(AsyncSqliteStore):
             return
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON"):
             await self.conn.execute(f"PRAGMA {pragma}")
-        await self.conn.create_function("filter_matches", 2, _filter_matches, deterministic=True)
+        await self.conn.create_function(FILTER_MATCHES, 2, filter_matches, deterministic=True)
         await super().setup()
         for statement in self.VECTOR_MIGRATIONS:
             await self.conn.executescript(statement)
@@ -317,19 +317,9 @@ def _where(op: SearchOp) -> tuple[str, tuple[Any, ...]]:
         conditions.append("(prefix = ? OR (prefix > ? AND prefix < ?))")
         values += [prefix, f"{prefix}.", f"{prefix}/"]
     if op.filter:
-        conditions.append("filter_matches(value, ?)")
+        conditions.append(f"{FILTER_MATCHES}(value, ?)")
         values.append(json.dumps(op.filter))
     return " AND ".join(conditions), tuple(values)
-
-
-def _filter_matches(value: str | bytes, filter: str) -> bool:
-    return filters.matches(_parsed(filter), orjson.loads(value))
-
-
-@lru_cache(maxsize=64)
-def _parsed(filter: str) -> filters.Filter:
-    parsed: filters.Filter = json.loads(filter)
-    return parsed
 
 
 def _cosines(blob: bytes, query: Vector) -> list[float]:

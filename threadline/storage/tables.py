@@ -157,6 +157,7 @@ crons = Table(
     Column("on_run_completed", String(20), nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("metadata", JSON, nullable=False),
+    Column("user", JSON(none_as_null=True)),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Index("crons_by_time", "enabled", "next_run_at"),
