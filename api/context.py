@@ -64,6 +64,7 @@ class Context:
     metrics: Metrics
     checks: dict[str, Callable[[], Awaitable[None]]]
     info: dict[str, Any]
+    tools: list[dict[str, Any]]
     heartbeat: float
     server_heartbeat: float
     max_message_chars: int

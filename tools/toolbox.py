@@ -78,7 +78,7 @@ class Toolbox:
         """On whose behalf a run calls: what the service says of it, never what the run was asked with."""
         known = config.get("configurable", {})
         return Asker(
-            caller=str(known.get("langgraph_auth_user_id") or ""),
+            caller=str(known.get("__threadline_caller") or ""),
             session=str(known.get("thread_id") or ""),
             permissions=frozenset(known.get("langgraph_auth_permissions") or ()),
         )

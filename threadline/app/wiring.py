@@ -134,6 +134,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             graph_id=project.default,
             assistant_id=system_assistant_id,
             permission=permission,
+            forgotten=kit.workspaces.delete,
             busy=settings.busy_session,
         )
         assistants = Assistants(
@@ -184,6 +185,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             metrics=metrics,
             checks={"redis": live_answers, "history": database.ping},
             info=_info(settings, kit, project, embedded=redis is not None and settings.redis_url is None),
+            tools=kit.tools,
             heartbeat=settings.heartbeat,
             server_heartbeat=min(settings.heartbeat, SERVER_HEARTBEAT),
             max_message_chars=settings.max_message_chars,

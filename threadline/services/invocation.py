@@ -10,7 +10,7 @@ The keys of `Run.kwargs`, all of them optional:
 - `config`, `context`, `interrupt_before`, `interrupt_after`, `durability`: handed to the graph
 - `stream_mode`  the client's modes; `subgraphs`: whether it wants the streams of subgraphs
 - `temporary`    the thread goes with the run
-- `scope`, `user`: whose store the graph is given, and what it is told of the caller
+- `scope`, `caller`, `user`: whose store the graph is given, who started the run, and what it is told of the caller
 - `after_seconds`, `webhook`, `resumable`, `on_completion`, `feedback_keys`: see `threadline.services.runs`
 """
 
@@ -26,6 +26,9 @@ from langgraph.types import Command, Send
 
 from threadline.domain.records import Run
 
+CALLER = "__threadline_caller"
+"""Where graph code finds the id of the caller in `configurable`. It is never in a checkpoint's metadata."""
+_RESERVED = ("langgraph_auth_", "__threadline_")
 _PLACE = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 _DEBUG = frozenset({"tasks", "checkpoints"})
 
@@ -60,9 +63,10 @@ def config_of(run: Run, *, callbacks: list[BaseCallbackHandler]) -> RunnableConf
         ids["assistant_id"] = run.assistant_id
     config: RunnableConfig = {
         "configurable": {
-            **(run.kwargs.get("context") or {}),
-            **(asked.get("configurable") or {}),
+            **_unreserved(run.kwargs.get("context")),
+            **_unreserved(asked.get("configurable")),
             **(run.kwargs.get("user") or {}),
+            CALLER: run.kwargs.get("caller", ""),
             **ids,
         },
         "metadata": {
@@ -107,6 +111,11 @@ def options(run: Run) -> dict[str, Any]:
 def saved(run: Run) -> bool:
     """Whether the run's checkpoints can be read once it has ended, and as it goes on."""
     return not run.kwargs.get("temporary") and run.kwargs.get("durability") != "exit"
+
+
+def _unreserved(asked: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a run may be asked with: who the caller is, is not for the caller to say."""
+    return {key: value for key, value in (asked or {}).items() if not key.startswith(_RESERVED)}
 
 
 def _command(asked: Mapping[str, Any]) -> Command[Any]:

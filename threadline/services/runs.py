@@ -86,6 +86,7 @@ class Runs:
         assistant_id: Callable[[str], str],
         permission: Permission,
         busy: Literal["enqueue", "reject"],
+        forgotten: Callable[[str], None] = lambda thread_id: None,
     ) -> None:
         self._threads = threads
         self._sessions = sessions
@@ -97,6 +98,7 @@ class Runs:
         self._assistant_id = assistant_id
         self._permission = permission
         self._busy = busy
+        self._forgotten = forgotten
         self._gates: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def start(self, request: StartRun) -> Run:
@@ -244,6 +246,7 @@ class Runs:
             await self._log.discard([run.run_id for run in await self._runs.list(thread_id=thread.thread_id)])
             await self._checkpoints.delete(thread)
             await self._threads.delete(thread)
+            await asyncio.to_thread(self._forgotten, thread.thread_id)
 
     async def _allow(self, request: StartRun) -> _Allowed:
         """Ask whether the caller may start the run, and read what comes of it. Raises Invalid or Forbidden."""
@@ -316,6 +319,7 @@ class Runs:
             kwargs["checkpoint"] = {"checkpoint_id": request.checkpoint_id}
             kwargs["rerun_of"] = request.checkpoint_id
         kwargs["scope"] = self._permission.scope(request.caller)
+        kwargs["caller"] = request.caller.id
         if user := configurable(request.caller):
             kwargs["user"] = jsonable(user)
         graph_id = assistant.graph_id if assistant else self._graph_id
