@@ -1,22 +1,15 @@
-"""Sessions: list, read, delete; their history, checkpoints and replay."""
+"""Sessions: list, read, delete; their history and checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from api.context import Asking, Context, Limit, Using, page
-from api.streams import respond, run_stream
-from api.wire import chat
+from api.context import Asking, Limit, Using, page
 from threadline.domain.records import TurnSummary
-from threadline.services.checkpoints import Branch
-from threadline.services.runs import StartRun
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
 
@@ -124,44 +117,3 @@ async def pin(
 )
 async def unpin(session_id: str, checkpoint_id: str, caller: Asking, context: Using) -> None:
     await context.checkpoints.unpin(await context.threads.check(session_id, caller, "update"), caller, checkpoint_id)
-
-
-class ReplayBody(BaseModel):
-    """`recorded` plays what came after the checkpoint, `rerun` executes it again on a new branch."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    checkpoint_id: str | None = Field(None, description="Where to start. Without it, recorded plays all.")
-    mode: Literal["recorded", "rerun"]
-
-    @model_validator(mode="after")
-    def _rerun_from_somewhere(self) -> Self:
-        if self.mode == "rerun" and self.checkpoint_id is None:
-            raise ValueError("rerun needs a checkpoint_id")
-        return self
-
-
-@router.post(
-    "/{session_id}/replay",
-    summary="Play the session again as it was, or execute it again from a checkpoint",
-    response_class=Response,
-    responses={200: {"content": {"text/event-stream": {}}}},
-)
-async def replay(session_id: str, body: ReplayBody, caller: Asking, context: Using) -> Response:
-    if body.mode == "rerun":
-        request = StartRun(caller, thread_id=session_id, checkpoint_id=body.checkpoint_id, shown=True)
-        return run_stream(context, await context.runs.start(request))
-    thread = await context.threads.check(session_id, caller, "read")
-    branch = await context.replay.plan(thread, caller, body.checkpoint_id)
-    return respond(context, _played(context, branch, body.checkpoint_id), headers={})
-
-
-async def _played(context: Context, branch: Branch, checkpoint_id: str | None) -> AsyncGenerator[bytes]:
-    id = 0
-    async with aclosing(context.replay.play(branch, checkpoint_id)) as events:
-        async for run_id, event in events:
-            encoded = chat.encode_replayed(event, run_id=run_id, id=id + 1)
-            if encoded is not None:
-                id += 1
-                yield encoded
-    yield chat.encode_replay_done(id + 1)

@@ -66,6 +66,8 @@ class Encoder:
         for event in events:
             if event.ns and not self._subgraphs:
                 continue
+            if event.id < self._after[0] and event.type != "messages":  # nothing of it is shown, or said again later
+                continue
             place = "".join(f"|{part}" for part in event.ns)
             if event.type == "messages":  # nearly all are, and they wait for nothing
                 frames = self._messages(event.data["message"], event.data["metadata"])
@@ -93,7 +95,8 @@ class Encoder:
                 async for frame in self._checkpoint(event):
                     yield frame
             case "run":
-                yield 0, "metadata", orjson.dumps({"run_id": data["run_id"], "attempt": data["attempt"]})
+                told = {key: data[key] for key in ("run_id", "attempt", "rebuilt") if key in data}
+                yield 0, "metadata", orjson.dumps(told)
             case "end" if data["error"] is not None:
                 yield 0, "error", orjson.dumps(error_of(data["error"]))
 

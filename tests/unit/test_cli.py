@@ -448,12 +448,42 @@ def test_no_sessions_are_told(service: Service, run: Run) -> None:
 
 
 def test_a_recorded_replay_plays_everything(service: Service, run: Run) -> None:
-    replayed = [(event, {**data, "run_id": RUN, "source_id": i}) for i, (event, data) in enumerate(ANSWER)]
-    service.answers["POST", f"/sessions/{SESSION}/replay"] = stream([*replayed, *replayed, ("replay_done", {})])
+    service.answers["POST", f"/sessions/{SESSION}/replay"] = stream([*ANSWER, *ANSWER, ("replay_done", {})])
     code, out, _ = run("replay", SESSION, "--url", service.url)
     assert code == 0
-    assert out.count(f"── run {RUN}") == out.count("The answer is 42, 사십이.\n") == 2
+    assert out.count(f"── run {RUN}\n") == out.count("The answer is 42, 사십이.\n") == 2
     assert service.requests[0][2] == {"checkpoint_id": None, "mode": "recorded"}
+
+
+def test_one_run_is_replayed_at_a_pace(service: Service, run: Run) -> None:
+    rebuilt = ("session", {**BEGIN[0][1], "rebuilt": "checkpoints"})
+    service.answers["GET", f"/threads/{SESSION}/runs/{RUN}"] = {"run_id": RUN}
+    service.answers["POST", f"/runs/{RUN}/replay"] = stream([rebuilt, *ANSWER[1:]])
+    code, out, _ = run("replay", SESSION, "--run", RUN, "--speed", "4", "--url", service.url)
+    assert code == 0
+    assert f"── run {RUN}, rebuilt from checkpoints: the recording is gone\n" in out
+    assert "The answer is 42, 사십이.\n" in out
+    assert service.requests[-1][2] == {"mode": "recorded", "speed": "4"}
+
+
+def test_a_replay_that_cannot_go_on_is_told(service: Service, run: Run) -> None:
+    def deleted(handler: BaseHTTPRequestHandler) -> None:
+        begin_stream(handler)
+        gone = {"kind": "missing", "message": "The session was deleted while it was played.", "retryable": False}
+        handler.wfile.write(sse(BEGIN) + f"event: error\r\ndata: {json.dumps(gone)}\r\n\r\n".encode())
+
+    service.answers["POST", f"/sessions/{SESSION}/replay"] = deleted
+    code, out, err = run("replay", SESSION, "--url", service.url)
+    assert (code, err) == (1, "threadline: The session was deleted while it was played.\n")
+    assert f"── run {RUN}\n" in out
+
+
+@pytest.mark.parametrize(
+    "options", [("--run", RUN, "--checkpoint", "c"), ("--mode", "rerun", "--checkpoint", "c", "--speed", "1")]
+)
+def test_what_does_not_go_together(service: Service, run: Run, options: tuple[str, ...]) -> None:
+    assert run("replay", SESSION, *options, "--url", service.url)[0] == 2
+    assert service.requests == []
 
 
 def test_a_rerun_needs_the_checkpoint_to_start_from(service: Service, run: Run) -> None:

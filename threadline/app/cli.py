@@ -149,8 +149,12 @@ def sessions(
 @app.command()
 def replay(
     session: Session,
+    run: Annotated[str | None, typer.Option(metavar="ID", help="Only this run of it.")] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Start after this one. Without it, recorded plays all.")
+    ] = None,
+    speed: Annotated[
+        str | None, typer.Option(help="1 is the pace it had, 4 four times that; `max` shows all at once.")
     ] = None,
     mode: Annotated[
         str, typer.Option(help="`recorded` plays what happened; `rerun` executes it again on a new branch.")
@@ -158,7 +162,7 @@ def replay(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Play a session again."""
+    """Play a session again, as it was or executed anew."""
     from threadline.app.chat import play
     from threadline.app.transcript import Transcript
 
@@ -166,9 +170,20 @@ def replay(
         raise typer.BadParameter("it is either recorded or rerun", param_hint="--mode")
     if mode == "rerun" and checkpoint is None:
         raise typer.BadParameter("rerun needs the checkpoint to execute from", param_hint="--checkpoint")
+    if mode == "rerun" and (run or speed):
+        raise typer.BadParameter("--run and --speed go with recorded", param_hint="--mode")
+    if run and checkpoint:
+        raise typer.BadParameter(
+            "it is a place in the session, so it does not go with --run", param_hint="--checkpoint"
+        )
     with _client(url, key) as client:
-        transcript = Transcript(sys.stdout, live=sys.stdout.isatty())
-        play(client, client.replay(session, checkpoint_id=checkpoint, mode=mode), transcript)
+        transcript = Transcript(sys.stdout, live=sys.stdout.isatty(), replaying=mode == "recorded")
+        if run is not None:
+            client.get(f"/threads/{_id(session)}/runs/{_id(run)}")  # it must be one of this session
+            stream = client.replay_run(run, speed=speed)
+        else:
+            stream = client.replay(session, checkpoint_id=checkpoint, mode=mode, speed=speed)
+        play(client, stream, transcript)
     if mode == "rerun" and transcript.failed:
         raise typer.Exit(1)
 
@@ -182,22 +197,31 @@ def prune(
     max_checkpoints: Annotated[
         int | None, typer.Option(help="Checkpoints kept of each session. Default: as configured.")
     ] = None,
+    max_log_age: Annotated[
+        str | None, typer.Option(help="Recordings of runs older than this go: 30d, 12h. Default: as configured.")
+    ] = None,
     thread: Annotated[str | None, typer.Option(metavar="ID", help="Only this session.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Remove old checkpoints, also while the service runs. Pinned ones, the newest, and the turns stay."""
+    """Remove old checkpoints and recordings, also while the service runs. The turns stay, and what is pinned."""
     import asyncio
 
-    settings = _settings(history_max_age=max_age, history_max_checkpoints=max_checkpoints, data_dir=data_dir)
+    settings = _settings(
+        history_max_age=max_age,
+        history_max_checkpoints=max_checkpoints,
+        history_max_log_age=max_log_age,
+        data_dir=data_dir,
+    )
 
     from threadline.app.prune import lines, prune
     from threadline.domain.records import Limits
 
     limits = Limits(settings.history_max_age, settings.history_max_checkpoints)
-    if not limits:
-        raise Invalid("No limit is set: say --max-age or --max-checkpoints.")
-    outcome = asyncio.run(prune(settings, limits, thread_id=thread, dry_run=dry_run))
-    for line in lines(outcome, dry_run=dry_run):
+    log_age = settings.history_max_log_age
+    if not limits and log_age is None:
+        raise Invalid("No limit is set: say --max-age, --max-checkpoints or --max-log-age.")
+    outcome = asyncio.run(prune(settings, limits, max_log_age=log_age, thread_id=thread, dry_run=dry_run))
+    for line in lines(outcome, limits, dry_run=dry_run):
         print(line)
 
 

@@ -117,10 +117,15 @@ class Client:
         answer = {"interrupt_id": interrupt_id, "value": value}
         return self._run("/chat", {"resume": answer, "stream": True} | _session(session_id))
 
-    def replay(self, session_id: str, *, checkpoint_id: str | None, mode: str) -> Stream:
-        body = {"checkpoint_id": checkpoint_id, "mode": mode}
+    def replay(self, session_id: str, *, checkpoint_id: str | None, mode: str, speed: str | None = None) -> Stream:
+        body = {"checkpoint_id": checkpoint_id, "mode": mode} | ({"speed": speed} if speed else {})
         path = f"/sessions/{quote(session_id, safe='')}/replay"
-        return self._run(path, body) if mode == "rerun" else Stream(self, path, body, ends=REPLAY_ENDS)
+        return self._run(path, body) if mode == "rerun" else Stream(self, path, body, ends=REPLAY_ENDS, recorded=True)
+
+    def replay_run(self, run_id: str, *, speed: str | None = None) -> Stream:
+        body = {"mode": "recorded"} | ({"speed": speed} if speed else {})
+        path = f"/runs/{quote(run_id, safe='')}/replay"
+        return Stream(self, path, body, ends=RUN_ENDS, recorded=True)
 
     def _run(self, path: str, body: dict[str, Any]) -> Stream:
         return Stream(self, path, body, ends=RUN_ENDS)
@@ -166,18 +171,22 @@ class Client:
 class Stream:
     """The frames of one request. Iterating again, after whatever ended the first time, goes on behind the last frame.
 
-    A run's stream whose connection breaks is taken up by itself. `run_id` is None until the service has named the run.
+    A run's stream whose connection breaks is taken up by itself. `run_id` is None until the service has named the run,
+    and always of what is `recorded`: nothing goes on there that could be stopped.
     """
 
-    def __init__(self, client: Client, path: str, body: dict[str, Any], *, ends: frozenset[str]) -> None:
+    def __init__(
+        self, client: Client, path: str, body: dict[str, Any], *, ends: frozenset[str], recorded: bool = False
+    ) -> None:
         self.run_id: str | None = None
+        self._recorded = recorded
         self._client = client
         self._path = path
         self._body = body
         self._ends = ends
         self._asked = False
         self._ended = False
-        self._last_id = "0"
+        self._last_id = "" if recorded else "0"
 
     def __iter__(self) -> Iterator[Frame]:
         failures = 0
@@ -209,7 +218,7 @@ class Stream:
         with self._open() as response:
             self._asked = True
             location = response.headers.get("content-location", "")
-            if self._ends is RUN_ENDS and location.startswith("/runs/"):
+            if not self._recorded and location.startswith("/runs/"):
                 self.run_id = location.removeprefix("/runs/")
             parser = FrameParser()
             for chunk in response.iter_bytes():
@@ -232,11 +241,17 @@ class Stream:
             raise Unavailable(f"What answers at {self._client.url} is not Threadline.") from error
 
     def _is_new(self, frame: Frame) -> bool:
+        if self._recorded:
+            if frame.event == "error" and frame.id == self._last_id:  # without an id of its own it is of no run
+                raise Unavailable(frame.data["message"])
+            self._ended = frame.event in self._ends
+            self._last_id = frame.id
+            return True
         if frame.id.isdigit():
             if int(frame.id) <= int(self._last_id):
                 return False
             self._last_id = frame.id
-        if frame.event == "session" and self._ends is RUN_ENDS:
+        if frame.event == "session":
             self.run_id = frame.data["run_id"]
         self._ended = frame.event in self._ends
         return True

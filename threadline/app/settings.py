@@ -106,7 +106,12 @@ class Settings(BaseSettings):
     history_max_checkpoints: int | None = Field(
         None, ge=1, description="Checkpoints kept of each session; older ones go. Unset: all."
     )
-    history_sweep: float = Field(600, gt=0, description="Seconds between two looks for checkpoints that may go.")
+    history_max_log_age: Age | None = Field(
+        None, le=_LONGEST, description="Recordings of runs that ended longer ago than this go. Unset: none goes."
+    )
+    history_sweep: float = Field(
+        600, gt=0, description="Seconds between two looks for checkpoints and recordings that may go."
+    )
 
     # Models
     openrouter_api_key: SecretStr | None = Field(

@@ -15,18 +15,20 @@ _FORBIDDEN = {code: None for code in (*range(32), *range(127, 160)) if chr(code)
 
 
 class Transcript:
-    """`live` says that `out` is a terminal: a line may then be shown before it is finished, and coloured.
+    """`live` says that `out` is a terminal: a line may then be shown before it is finished, and coloured. `replaying`
+    names the run that each stretch of a replay is of.
 
     After a stream, `session_id`, `interrupt` (the first `{id, value}` that waits, or None) and `failed` tell how it
     ended.
     """
 
-    def __init__(self, out: TextIO, *, live: bool) -> None:
+    def __init__(self, out: TextIO, *, live: bool, replaying: bool = False) -> None:
         self.session_id: str | None = None
         self.interrupt: dict[str, Any] | None = None
         self.failed = False
         self._out = out
         self._live = live
+        self._replaying = replaying
         self._begun: str | None = None  # the unfinished line on display
         self._in_text = False  # streamed text is waiting for its line end
         self._streamed = False
@@ -52,8 +54,9 @@ class Transcript:
     # One method for each kind of frame
 
     def _show_session(self, data: dict[str, Any]) -> None:
-        if "source_id" in data:
-            self.note(f"── run {data['run_id']}")
+        if self._replaying:
+            rebuilt = f", rebuilt from {data['rebuilt']}: the recording is gone" if "rebuilt" in data else ""
+            self.note(f"── run {data['run_id']}{rebuilt}")
         elif data["session_id"] != self.session_id:
             self.note(f"session {data['session_id']}")
         self.session_id = data["session_id"]

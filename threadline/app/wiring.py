@@ -38,6 +38,7 @@ from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
 from threadline.services.models import ModelConfig, Models, open_models
 from threadline.services.permission import Permission
+from threadline.services.rebuild import Rebuild
 from threadline.services.replay import Replay
 from threadline.services.retention import Retention, rebuilder
 from threadline.services.runner import Runner
@@ -55,6 +56,7 @@ from threadline.storage.database import open_database
 from threadline.storage.datadir import open_data_dir
 from threadline.storage.embedded import available, check_redis, embedded_redis
 from threadline.storage.event_log import TieredEventLog
+from threadline.storage.logs import SqlOldLogs
 from threadline.storage.memory_live import MemoryLiveLog, MemoryLiveSessions
 from threadline.storage.records import SqlArchive, SqlPins, SqlRuns, SqlThreads, SqlTurns
 from threadline.storage.redis_live import RedisLiveLog, RedisLiveSessions, open_redis
@@ -153,6 +155,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         opened = await open_graphs(project, saver, stores.of(LOCAL))
         graphs = Graphs(opened, default=project.default, stores=stores)
         checkpoints = Checkpoints(graphs=graphs, saver=saver, pins=SqlPins(database))
+        rebuild = Rebuild(graphs=graphs, lineage=saver)
         snapshots = Snapshots(graphs=graphs, log=event_log)
         webhooks = await asyncio.to_thread(_webhooks, settings, snapshots)
         await stack.enter_async_context(webhooks.open())
@@ -214,7 +217,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
 
         limits = Limits(settings.history_max_age, settings.history_max_checkpoints)
         pruner = saver.pruner(folder / "history.db", rebuild=rebuilder(opened, project.default), thrifty=True)
-        retention = Retention(pruner, limits, metrics=metrics, every=settings.history_sweep)
+        retention = Retention(
+            pruner,
+            limits,
+            metrics=metrics,
+            every=settings.history_sweep,
+            logs=SqlOldLogs(database),
+            max_log_age=settings.history_max_log_age,
+        )
         await stack.enter_async_context(retention.sweeping())
 
         metrics.live_up.set_function(lambda: float(saver.live_ok))
@@ -228,7 +238,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             snapshots=snapshots,
             checkpoints=checkpoints,
             states=states,
-            replay=Replay(checkpoints=checkpoints, log=event_log),
+            replay=Replay(lineage=saver, threads=thread_records, runs=runs, log=event_log, rebuild=rebuild),
             turns=turns,
             stores=stores,
             permission=permission,

@@ -12,11 +12,14 @@ from threadline.domain.records import (
     Assistant,
     AssistantQuery,
     AssistantVersion,
+    Course,
     Cron,
     CronQuery,
     Limits,
     Pin,
+    Place,
     Pruned,
+    PrunedLogs,
     Run,
     RunStatus,
     Thread,
@@ -160,6 +163,10 @@ class Runs(Protocol):
         """A thread's runs that have a place above `after`, in order."""
         ...
 
+    async def order(self, thread_id: str) -> Sequence[str]:
+        """The ids of a thread's runs that have begun and ended, in the order in which they began."""
+        ...
+
     async def finish(
         self,
         run: Run,
@@ -236,6 +243,31 @@ class Archive(Protocol):
     """Logs of finished runs."""
 
     async def read(self, run_id: str) -> list[Event] | None: ...
+
+
+class OldLogs(Protocol):
+    """The logs of runs that ended before some time; of one thread or of all."""
+
+    async def look(self, before: datetime, *, thread_id: str | None = None) -> PrunedLogs:
+        """What would go. Changes nothing."""
+        ...
+
+    async def prune(self, before: datetime, *, thread_id: str | None = None) -> PrunedLogs:
+        """Take them, in transactions that nobody waits long for."""
+        ...
+
+
+class Lineage(Protocol):
+    """How a thread's checkpoints hang together, without what they hold."""
+
+    async def places(self, thread_id: str, *, run_id: str, ns: str = "") -> Sequence[Place]:
+        """The checkpoints that a run made in a namespace, oldest first."""
+        ...
+
+    async def course(self, thread_id: str, *, through: str | None = None) -> Course | None:
+        """The line to the newest checkpoint that descends from `through`, or to the newest of all; None if there is no
+        such checkpoint."""
+        ...
 
 
 class LiveLog(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID, uuid5
 
 from threadline.domain.filters import Filter
@@ -258,6 +258,32 @@ class Pin:
     checkpoint_id: str
     name: str | None
     created_at: datetime
+
+
+class Place(NamedTuple):
+    """Where a checkpoint stands in its thread, and the run that made it; none made an edit."""
+
+    checkpoint_id: str
+    parent_id: str | None
+    run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The runs along a line of checkpoints, oldest first; those from index `start` on made the checkpoint it was asked
+    for, or came after it. `beside` holds what is not on the line: checkpoints by the run that made them."""
+
+    runs: tuple[str, ...]
+    start: int
+    beside: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedLogs:
+    """What went of the logs of runs, or would: how many, and their bytes."""
+
+    runs: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

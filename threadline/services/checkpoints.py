@@ -1,9 +1,8 @@
-"""A thread's checkpoints: listed, looked into, pinned, and followed along their branch."""
+"""A thread's checkpoints: listed, looked into and pinned."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,23 +15,6 @@ from threadline.domain.errors import Conflict, Missing
 from threadline.domain.records import Caller, Pin, Thread
 from threadline.services.graphs import Graph, Graphs
 from threadline.services.payload import jsonable, text_of
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a checkpoint stands in its thread."""
-
-    checkpoint_id: str
-    parent_id: str | None
-    run_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """A line of checkpoints, oldest first, and the ids of those that the thread has beside it."""
-
-    line: list[Place]
-    beside: frozenset[str]
 
 
 class Checkpoints:
@@ -106,26 +88,6 @@ class Checkpoints:
         async with self._graphs.of_thread(thread, caller, "threads.update") as graph:
             await _check(graph, thread, checkpoint_id)
         await self._pins.remove(thread.thread_id, "", checkpoint_id)
-
-    async def branch(self, thread: Thread, caller: Caller, checkpoint_id: str | None) -> Branch:
-        """The line of checkpoints, oldest first, from the thread's first one through `checkpoint_id` to the newest
-        that descends from it; through the newest of all where None. Raises Missing."""
-        places: dict[str, Place] = {}
-        async with self._graphs.of_thread(thread, caller) as graph:
-            async for saved in _saver(graph).alist(_config(thread)):
-                parent = saved.parent_config["configurable"]["checkpoint_id"] if saved.parent_config else None
-                run_id = saved.metadata.get("run_id")
-                place = Place(saved.config["configurable"]["checkpoint_id"], parent, run_id)
-                places[place.checkpoint_id] = place
-        if checkpoint_id is not None and checkpoint_id not in places:
-            raise _missing(checkpoint_id)
-        for head in places.values():  # newest first
-            line = [head]
-            while line[-1].parent_id in places:
-                line.append(places[line[-1].parent_id])
-            if checkpoint_id is None or any(place.checkpoint_id == checkpoint_id for place in line):
-                return Branch(line[::-1], frozenset(places.keys() - {place.checkpoint_id for place in line}))
-        return Branch([], frozenset())
 
     async def delete(self, thread: Thread) -> None:
         await self._saver.adelete_thread(thread.thread_id)

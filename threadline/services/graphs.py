@@ -92,7 +92,9 @@ class Graphs:
     def of_run(
         self, run: Run, config: RunnableConfig, access: AccessContext = "threads.read"
     ) -> AbstractAsyncContextManager[Graph]:
-        """A run's graph, opened for who started it, whoever looks."""
+        """A run's graph, opened for who started it, whoever looks. Raises Missing."""
+        if run.graph_id not in self._graphs:
+            raise Missing(f"Graph '{run.graph_id}' is not served any more, and only it can read its checkpoints.")
         opening = Opening(
             access,
             store=self._stores.within(run.kwargs["scope"]) if "scope" in run.kwargs else None,

@@ -66,12 +66,12 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(path: Path) -> AsyncIterator[Database]:
-    """Open the database at `path`, created and migrated where needed.
+async def open_database(path: Path, *, migrate: bool = True) -> AsyncIterator[Database]:
+    """Open the database at `path`, created and migrated where needed, unless `migrate` is off.
 
-    Raises Unavailable where the file is no database, comes from a newer version or cannot be written.
+    Raises Unavailable where the file is no database, comes from another version or cannot be written.
     """
-    await asyncio.to_thread(_migrate, path)
+    await asyncio.to_thread(_migrate if migrate else _check, path)
     writer = _engine(path, connections=1)
     reader = _engine(path, connections=4)
     engine = _sync_engine(path)
@@ -127,6 +127,19 @@ def _migrate(path: Path) -> None:
                 )
             _upgrade(connection)
             log.info("history_migrated", before=revision, now=known[-1])
+    except DatabaseError as error:
+        raise Unavailable(f"The history file {path.name} cannot be opened: {error.orig}.") from error
+    finally:
+        engine.dispose()
+
+
+def _check(path: Path) -> None:
+    """Raises Unavailable unless the file is there in the newest revision."""
+    engine = create_engine(f"sqlite:///{path}")
+    try:
+        with engine.connect() as connection:
+            if not path.exists() or _revision(connection) != revisions()[-1]:
+                raise Unavailable(f"The history file {path.name} is of another version. Start the service once.")
     except DatabaseError as error:
         raise Unavailable(f"The history file {path.name} cannot be opened: {error.orig}.") from error
     finally:

@@ -26,9 +26,11 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.sqlite.utils import search_where
 
 from threadline.domain.errors import Invalid
-from threadline.storage import deltas, retention
+from threadline.domain.records import Course, Place
+from threadline.storage import deltas, lineage, retention
 from threadline.storage.allowlist import Name
 from threadline.storage.delta_cache import DeltaCache
+from threadline.storage.lineage import OF, RUN_ID
 from threadline.storage.pruner import HistoryPruner, Rebuild
 from threadline.storage.readers import Readers
 from threadline.storage.rows import Row, pending_writes, write_rows
@@ -179,6 +181,18 @@ class History(BaseCheckpointSaver[str]):
     async def namespaces(self, thread_id: str) -> list[str]:
         """The namespaces in which a thread has checkpoints: its own, "", and those of its subgraphs."""
         return await self._readers.ask(lambda connection: retention.namespaces(connection, thread_id))
+
+    async def places(self, thread_id: str, *, run_id: str, ns: str = "") -> Sequence[Place]:
+        query = f"SELECT checkpoint_id, parent_checkpoint_id FROM checkpoints WHERE {OF} AND {RUN_ID} = ?"
+
+        def read(connection: sqlite3.Connection) -> list[Place]:
+            rows = connection.execute(f"{query} ORDER BY checkpoint_id", (thread_id, ns, run_id))
+            return [Place(checkpoint_id, parent_id, run_id) for checkpoint_id, parent_id in rows]
+
+        return await self._readers.ask(read, long=True)
+
+    async def course(self, thread_id: str, *, through: str | None = None) -> Course | None:
+        return await self._readers.ask(partial(lineage.course, thread_id=thread_id, through=through), long=True)
 
     async def places_of_runs(self, run_ids: Sequence[str]) -> list[tuple[str, str]]:
         """The thread and namespace of every checkpoint whose metadata names one of these runs."""

@@ -31,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from threadline.domain.errors import Conflict
 from threadline.domain.events import Event
 from threadline.domain.filters import Filter
-from threadline.domain.records import Pin, Run, RunStatus, Thread, ThreadQuery, ThreadStatus, Turn, TurnSummary
+from threadline.domain.records import ENDED, Pin, Run, RunStatus, Thread, ThreadQuery, ThreadStatus, Turn, TurnSummary
 from threadline.storage.containment import contains
 from threadline.storage.database import Database
 from threadline.storage.filtering import is_allowed
@@ -179,6 +179,11 @@ class SqlRuns:
         rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
         return [Run(**row) for row in rows]
 
+    async def order(self, thread_id: str) -> Sequence[str]:
+        query = select(runs.c.run_id).where(runs.c.thread_id == thread_id, runs.c.position > 0)
+        query = query.where(runs.c.status.in_(ENDED)).order_by(runs.c.position)
+        return await self._database.read(lambda connection: connection.execute(query).scalars().all())
+
     async def finish(
         self,
         run: Run,
@@ -196,15 +201,17 @@ class SqlRuns:
                 told = {"status": leaves, "error": _told(run.error), "interrupts": interrupts or {}}
                 left |= {"state_updated_at": run.ended_at, **told}
             connection.execute(update(threads).where(threads.c.thread_id == run.thread_id).values(**left))
-            archived = {"run_id": run.run_id, "thread_id": run.thread_id, "events": pack(log)}
-            statement = upsert(run_logs).values(**archived)
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=["run_id"], set_={"events": statement.excluded.events})
-            )
+            self._archive(connection, run, log)
             if turn is not None:
                 _keep(connection, turn)
 
         await self._database.write(end)
+
+    def _archive(self, connection: Connection, run: Run, log: Sequence[Event]) -> None:
+        archived = {"run_id": run.run_id, "thread_id": run.thread_id, "ended_at": run.ended_at}
+        statement = upsert(run_logs).values(**archived, events=pack(log))
+        again = {name: statement.excluded[name] for name in ("events", "ended_at")}
+        connection.execute(statement.on_conflict_do_update(index_elements=["run_id"], set_=again))
 
     async def delete(self, run_id: str) -> None:
         async with self._database.writer.begin() as connection:
@@ -327,8 +334,8 @@ class SqlArchive:
         self._database = database
 
     async def read(self, run_id: str) -> list[Event] | None:
-        async with self._database.reader.connect() as connection:
-            packed = (await connection.execute(select(run_logs.c.events).where(run_logs.c.run_id == run_id))).scalar()
+        query = select(run_logs.c.events).where(run_logs.c.run_id == run_id)
+        packed = await self._database.read(lambda connection: connection.execute(query).scalar())
         return None if packed is None else unpack(packed)
 
 

@@ -169,6 +169,8 @@ run_logs = Table(
     Column("run_id", String(36), primary_key=True),
     Column("thread_id", String(36), nullable=False, index=True),
     Column("events", LargeBinary, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Index("run_logs_by_end", "ended_at"),
 )
 
 pins = Table(

@@ -23,6 +23,8 @@ from langgraph.checkpoint.base import (
 )
 
 from threadline.domain.errors import Invalid
+from threadline.domain.records import Course
+from threadline.domain.records import Place as Spot
 from threadline.storage.breaker import Breaker
 from threadline.storage.history import History
 from threadline.storage.pruner import HistoryPruner, Rebuild
@@ -95,6 +97,13 @@ class TieredSaver(BaseCheckpointSaver[str]):
     ) -> HistoryPruner:
         """Takes what limits do not leave. Live checkpoints stay: the newest of a thread never goes."""
         return self._history.pruner(records, rebuild=rebuild, thrifty=thrifty)
+
+    async def places(self, thread_id: str, *, run_id: str, ns: str = "") -> Sequence[Spot]:
+        """With `course` the `Lineage` port."""
+        return await self._history.places(thread_id, run_id=run_id, ns=ns)
+
+    async def course(self, thread_id: str, *, through: str | None = None) -> Course | None:
+        return await self._history.course(thread_id, through=through)
 
     async def check_live(self) -> bool:
         """Ask the live tier whether it is there. What `live_ok` will then say."""
