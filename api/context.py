@@ -13,8 +13,10 @@ from threadline.domain.ports import Turns
 from threadline.domain.records import Caller
 from threadline.services.assistants import Assistants
 from threadline.services.auth import Keys
+from threadline.services.branches import Branches
 from threadline.services.calls import Calls
 from threadline.services.checkpoints import Checkpoints
+from threadline.services.comparison import Comparison
 from threadline.services.crons import Crons
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
@@ -55,6 +57,8 @@ class Context:
     checkpoints: Checkpoints
     states: States
     replay: Replay
+    branches: Branches
+    comparison: Comparison
     turns: Turns
     stores: Stores
     permission: Permission

@@ -13,6 +13,14 @@ from threadline.domain.records import TurnSummary
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
 
+OfBranch = Annotated[
+    str | None,
+    Query(
+        description="The id or name of a branch: leave out what was said on others only, or `all`. "
+        "Without it, the main line once one was promoted, else all."
+    ),
+]
+
 
 @router.get("", summary="Every session, the last used first")
 async def sessions(
@@ -48,8 +56,9 @@ def _status(summary: TurnSummary | None, *, busy: bool) -> str:
 
 
 @router.get("/{session_id}", summary="The session document; an expired one is rebuilt from the history")
-async def session(session_id: str, caller: Asking, context: Using) -> dict[str, Any]:
-    return await context.sessions.document(await context.threads.check(session_id, caller, "read"))
+async def session(session_id: str, caller: Asking, context: Using, branch: OfBranch = None) -> dict[str, Any]:
+    thread = await context.threads.check(session_id, caller, "read")
+    return await context.sessions.document(thread, without=await context.branches.beside(thread, branch))
 
 
 @router.delete("/{session_id}", status_code=204, summary="Delete every trace of the session")
@@ -64,10 +73,13 @@ async def history(
     context: Using,
     limit: Limit = 50,
     before: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="A row's id: list those before it.")] = None,
+    branch: OfBranch = None,
 ) -> dict[str, Any]:
     thread = await context.threads.check(session_id, caller, "read")
-    turns = await context.turns.list(thread.thread_id, limit=limit + 1, before=before)
-    items = [{**asdict(turn), "created_at": turn.created_at.isoformat()} for turn in turns]
+    without = await context.branches.beside(thread, branch)
+    turns = await context.turns.list(thread.thread_id, limit=limit + 1, before=before, without=without.runs)
+    shown = [without.shown(turn) for turn in turns]
+    items = [{**asdict(turn), "created_at": turn.created_at.isoformat()} for turn in shown]
     return page(items, limit=limit, cursor=lambda item: item["id"])
 
 
@@ -78,9 +90,15 @@ async def checkpoints(
     context: Using,
     limit: Limit = 50,
     before: Annotated[str | None, Query(description="A checkpoint_id: list those before it.")] = None,
+    branch: Annotated[str | None, Query(description="A branch: only the steps that led to its end.")] = None,
 ) -> dict[str, Any]:
     thread = await context.threads.check(session_id, caller, "read")
-    items = await context.checkpoints.history(thread, caller, limit=limit + 1, before=before)
+    if branch is None:
+        items = await context.checkpoints.history(thread, caller, limit=limit + 1, before=before)
+    else:
+        _, line = await context.branches.line(thread, branch)
+        ids = [place.checkpoint_id for place in line]
+        items = await context.checkpoints.along(thread, caller, ids, limit=limit + 1, before=before)
     return page(items, limit=limit, cursor=lambda item: item["checkpoint_id"])
 
 

@@ -31,6 +31,7 @@ Key = Annotated[
     typer.Option("--key", envvar="THREADLINE_KEY", show_envvar=True, help="Key to show. Default: the one configured."),
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of all state.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what the service answers, as JSON.")]
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="Id of the session.")]
 
 
@@ -189,6 +190,51 @@ def replay(
 
 
 @app.command()
+def branches(
+    session: Session,
+    name: Annotated[tuple[str, str] | None, typer.Option(metavar="BRANCH NAME", help="Name a branch.")] = None,
+    switch: Annotated[
+        str | None, typer.Option(metavar="BRANCH", help="Go on from the end of this branch with the next message.")
+    ] = None,
+    promote: Annotated[
+        str | None, typer.Option(metavar="BRANCH", help="Switch to it, and show the session as it is on it.")
+    ] = None,
+    delete: Annotated[str | None, typer.Option(metavar="BRANCH", help="Delete what only it stands on.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Delete it although steps of it are pinned.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Show a session's branches; name, switch to, promote or delete one. A BRANCH is an id or a name."""
+    from threadline.app.branches import act, lines, tree
+
+    with _client(url, key) as client:
+        act(client, session, name=name, switch=switch, promote=promote, delete=delete, force=force)
+        found = tree(client, session)
+    for line in [_json(found)] if as_json else lines(found):
+        print(line)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A session, a session@branch, or a run.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
+    after: Annotated[int, typer.Option(min=0, help="Leave out so many steps.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many steps to show.")] = 50,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Compare two sessions, branches or runs step by step; say what differs first."""
+    from threadline.app.compare import ask, lines
+
+    with _client(url, key) as client:
+        found = ask(client, a, b, after=after, limit=limit)
+    for line in [_json(found)] if as_json else lines(found):
+        print(line)
+
+
+@app.command()
 def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and leave it.")] = False,
     max_age: Annotated[
@@ -317,6 +363,12 @@ def _id(session: str) -> str:
     from urllib.parse import quote
 
     return quote(session, safe="")
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False, indent=2)
 
 
 def _speak_utf8() -> None:

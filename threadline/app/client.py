@@ -106,6 +106,11 @@ class Client:
         with self._speaking():
             return self._answer(self._http.get(path, params=params))
 
+    def send(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
+        """Change something."""
+        with self._speaking():
+            return self._answer(self._http.request(method, path, json=body, params=params))
+
     def cancel(self, run_id: str) -> None:
         with self._speaking():
             self._answer(self._http.post(f"/runs/{run_id}/cancel"))

@@ -28,8 +28,10 @@ from threadline.domain.errors import Invalid, Unavailable
 from threadline.domain.records import Limits, system_assistant_id
 from threadline.services.assistants import Assistants, SystemAssistant
 from threadline.services.auth import LOCAL, Keys
+from threadline.services.branches import Branches
 from threadline.services.calls import Calls
 from threadline.services.checkpoints import Checkpoints
+from threadline.services.comparison import Comparison
 from threadline.services.crons import Crons
 from threadline.services.egress import Guard, guarded_client
 from threadline.services.expiry import Expiry
@@ -58,7 +60,7 @@ from threadline.storage.embedded import available, check_redis, embedded_redis
 from threadline.storage.event_log import TieredEventLog
 from threadline.storage.logs import SqlOldLogs
 from threadline.storage.memory_live import MemoryLiveLog, MemoryLiveSessions
-from threadline.storage.records import SqlArchive, SqlPins, SqlRuns, SqlThreads, SqlTurns
+from threadline.storage.records import SqlArchive, SqlMarks, SqlPins, SqlRuns, SqlThreads, SqlTurns
 from threadline.storage.redis_live import RedisLiveLog, RedisLiveSessions, open_redis
 
 log = structlog.get_logger(__name__)
@@ -154,7 +156,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         )
         opened = await open_graphs(project, saver, stores.of(LOCAL))
         graphs = Graphs(opened, default=project.default, stores=stores)
-        checkpoints = Checkpoints(graphs=graphs, saver=saver, pins=SqlPins(database))
+        lines, pins = saver.lines(folder / "history.db"), SqlPins(database)
+        checkpoints = Checkpoints(graphs=graphs, saver=saver, pins=pins)
         rebuild = Rebuild(graphs=graphs, lineage=saver)
         snapshots = Snapshots(graphs=graphs, log=event_log)
         webhooks = await asyncio.to_thread(_webhooks, settings, snapshots)
@@ -176,6 +179,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         states = States(
             graphs=graphs,
             saver=saver,
+            lines=lines,
             threads=thread_records,
             runs=runs,
             turns=turns,
@@ -193,6 +197,17 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             permission=permission,
             busy=settings.busy_session,
         )
+        branches = Branches(
+            lines=lines,
+            marks=SqlMarks(database),
+            pins=pins,
+            runs=runs,
+            log=event_log,
+            sessions=sessions,
+            states=states,
+            gate=service.gate,
+        )
+        comparison = Comparison(branches=branches, checkpoints=checkpoints, lines=lines, runs=runs, log=event_log)
         assistants = Assistants(
             SqlAssistants(database),
             graphs,
@@ -239,6 +254,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             checkpoints=checkpoints,
             states=states,
             replay=Replay(lineage=saver, threads=thread_records, runs=runs, log=event_log, rebuild=rebuild),
+            branches=branches,
+            comparison=comparison,
             turns=turns,
             stores=stores,
             permission=permission,

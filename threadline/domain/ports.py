@@ -16,6 +16,7 @@ from threadline.domain.records import (
     Cron,
     CronQuery,
     Limits,
+    Mark,
     Pin,
     Place,
     Pruned,
@@ -184,12 +185,19 @@ class Runs(Protocol):
         """Delete a run with its log and, if it began one, its turn."""
         ...
 
+    async def forget(self, thread_id: str, run_ids: Collection[str]) -> None:
+        """Delete those of a thread's runs with their logs and turns. Of a turn some of whose runs are left, only the
+        answer goes. Leaves nothing in the file's log."""
+        ...
+
 
 class Turns(Protocol):
     """`chat_history`."""
 
-    async def list(self, session_id: str, *, limit: int, before: int | None = None) -> list[Turn]:
-        """Newest first."""
+    async def list(
+        self, session_id: str, *, limit: int, before: int | None = None, without: Collection[str] = ()
+    ) -> list[Turn]:
+        """Newest first; none that only the runs `without` made."""
         ...
 
     async def get(self, session_id: str, turn_id: str) -> Turn | None: ...
@@ -216,6 +224,47 @@ class Pins(Protocol):
 
     async def list(self, thread_id: str) -> list[Pin]:
         """Oldest first."""
+        ...
+
+
+class Marks(Protocol):
+    """What is said of a thread's branches."""
+
+    async def list(self, thread_id: str) -> list[Mark]:
+        """Oldest first."""
+        ...
+
+    async def put(self, thread_id: str, marks: Sequence[Mark]) -> None:
+        """Replace all that is said of a thread's branches by this, in one transaction."""
+        ...
+
+
+class Lines(Protocol):
+    """The checkpoints of threads as a tree, read without their states."""
+
+    async def places(self, thread_id: str) -> Sequence[Place]:
+        """Every checkpoint of the graph itself, by id, which is oldest first."""
+        ...
+
+    async def head(self, thread_id: str) -> str | None:
+        """The checkpoint that the thread stands at: its next message goes on from there."""
+        ...
+
+    async def switched(self, thread_id: str) -> str | None:
+        """The same, if somebody switched to it and it is not the newest; else None."""
+        ...
+
+    async def ran(self, thread_id: str, checkpoint_ids: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """For each of these checkpoints that a step made: the nodes that ran in it, by name, sorted."""
+        ...
+
+    async def switch(self, thread_id: str, checkpoint_id: str) -> bool:
+        """Let the thread stand at another end of its tree; False if that is none. Nothing is copied or moved."""
+        ...
+
+    async def cut(self, thread_id: str, checkpoint_ids: Collection[str]) -> bool:
+        """Take these checkpoints, the end of a branch, with their writes and what subgraphs did under them. False if
+        that cannot be done now: a run is unfinished, one of them was pinned. Conflict if others come after them."""
         ...
 
 
@@ -265,8 +314,8 @@ class Lineage(Protocol):
         ...
 
     async def course(self, thread_id: str, *, through: str | None = None) -> Course | None:
-        """The line to the newest checkpoint that descends from `through`, or to the newest of all; None if there is no
-        such checkpoint."""
+        """The line to the newest checkpoint that descends from `through`, or to where the thread stands; None if there
+        is no such checkpoint."""
         ...
 
 

@@ -261,11 +261,32 @@ class Pin:
 
 
 class Place(NamedTuple):
-    """Where a checkpoint stands in its thread, and the run that made it; none made an edit."""
+    """Where a checkpoint stands in its thread, and the run that made it; none made an edit.
+
+    `source` and `step` are LangGraph's: `input`, `loop`, `update` or `fork`, and the number of the step. `made_at`
+    is what the id says, if it does.
+    """
 
     checkpoint_id: str
     parent_id: str | None
     run_id: str | None
+    source: str | None = None
+    step: int | None = None
+    made_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is said of a branch: its name, and whether it is the session's main line.
+
+    It is said of the checkpoint that was the branch's last one then. Whatever becomes of the tree, that stays on it.
+    """
+
+    thread_id: str
+    checkpoint_id: str
+    name: str | None
+    main: bool
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,3 +326,8 @@ class Pruned:
     checkpoints: int
     size: int
     left: int
+
+
+def shown_error(error: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A run's error as its thread shows it."""
+    return {"error": error.get("type") or error["kind"], "message": error["message"]} if error else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,14 +35,34 @@ class Checkpoints:
             # One more than asked for: a checkpoint's nodes are what its parent had next.
             history = graph.aget_state_history(_config(thread), before=cursor, limit=limit + 1)
             snapshots = [snapshot async for snapshot in history]
-            known = {_id(snapshot): snapshot for snapshot in snapshots}
-            pins = await self._pinned(thread)
-            items = []
-            for snapshot in snapshots[:limit]:
-                parent = _parent(snapshot)
-                if parent is not None and parent not in known:
-                    known[parent] = await graph.aget_state(_config(thread, parent))
-                items.append(_brief(snapshot, known.get(parent or ""), pins.get(_id(snapshot))))
+            return await self._briefs(graph, thread, snapshots, limit=limit)
+
+    async def along(
+        self, thread: Thread, caller: Caller, line: Sequence[str], *, limit: int, before: str | None
+    ) -> list[dict[str, Any]]:
+        """The same of a line of checkpoints, oldest first. Raises Missing, also if they go while they are read."""
+        if before is not None and before not in line:
+            raise _missing(before)
+        end = len(line) if before is None else line.index(before)
+        ids = line[max(0, end - limit - 1) : end][::-1]
+        async with self._graphs.of_thread(thread, caller) as graph:
+            snapshots = [await graph.aget_state(_config(thread, checkpoint_id)) for checkpoint_id in ids]
+            items = await self._briefs(graph, thread, snapshots, limit=limit)
+            for checkpoint_id in ids[:1]:  # what ends a branch goes first
+                await _check(graph, thread, checkpoint_id)
+        return items
+
+    async def _briefs(
+        self, graph: Graph, thread: Thread, snapshots: Sequence[StateSnapshot], *, limit: int
+    ) -> list[dict[str, Any]]:
+        known = {_id(snapshot): snapshot for snapshot in snapshots}
+        pins = await self._pinned(thread)
+        items = []
+        for snapshot in snapshots[:limit]:
+            parent = _parent(snapshot)
+            if parent is not None and parent not in known:
+                known[parent] = await graph.aget_state(_config(thread, parent))
+            items.append(_brief(snapshot, known.get(parent or ""), pins.get(_id(snapshot))))
         return items
 
     async def get(self, thread: Thread, caller: Caller, checkpoint_id: str) -> dict[str, Any]:
@@ -50,6 +71,7 @@ class Checkpoints:
             snapshot = await self._snapshot(graph, thread, checkpoint_id)
             parent_id = _parent(snapshot)
             parent = await graph.aget_state(_config(thread, parent_id)) if parent_id else None
+            await _check(graph, thread, checkpoint_id)  # else it went while it was read, and is not whole
         pins = await self._pinned(thread)
         return {
             **_brief(snapshot, parent, pins.get(checkpoint_id)),
@@ -91,6 +113,15 @@ class Checkpoints:
 
     async def delete(self, thread: Thread) -> None:
         await self._saver.adelete_thread(thread.thread_id)
+
+    def open(self, thread: Thread, caller: Caller) -> AbstractAsyncContextManager[Graph]:
+        """The thread's graph, to read many states with `values`."""
+        return self._graphs.of_thread(thread, caller)
+
+    async def values(self, graph: Graph, thread: Thread, checkpoint_id: str) -> Any:
+        """The state at a checkpoint, through a graph that is open; None if the checkpoint is gone."""
+        snapshot = await graph.aget_state(_config(thread, checkpoint_id))
+        return snapshot.values if snapshot.created_at else None
 
     async def _pinned(self, thread: Thread) -> dict[str, Pin]:
         return {pin.checkpoint_id: pin for pin in await self._pins.list(thread.thread_id) if not pin.checkpoint_ns}

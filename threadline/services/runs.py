@@ -235,7 +235,7 @@ class Runs:
 
     async def remove(self, thread: Thread) -> None:
         """Delete a thread that may be deleted. Raises Missing where it is gone already."""
-        async with self._gate(thread.thread_id):
+        async with self.gate(thread.thread_id):
             if not await self._threads.exists(thread.thread_id):
                 raise Missing(f"There is no session {thread.thread_id}.")
             await self._stop(thread)
@@ -288,7 +288,7 @@ class Runs:
         if request.thread_id is None:
             thread = self._threads.new(allowed.new_thread_id, request.caller, metadata=allowed.metadata)
             return await self._start(thread, allowed, new=True)
-        async with self._gate(request.thread_id):
+        async with self.gate(request.thread_id):
             try:
                 thread, new = await self._threads.granted(request.thread_id, *allowed.grants), False
             except Missing:
@@ -376,6 +376,11 @@ class Runs:
         snapshot = await self._checkpoints.latest(thread, caller)
         if resume.interrupt_id not in {interrupt.id for interrupt in snapshot.interrupts}:
             raise Conflict("The session is not waiting for an answer to this interrupt.")
+        # Not the last one that ran, where somebody has gone back to another branch.
+        asked_by = (snapshot.metadata or {}).get("run_id")
+        run = await self._runs.get(asked_by) if isinstance(asked_by, str) else None
+        if run is not None and run.thread_id == thread.thread_id:
+            return run.turn_id
         turn = await self._last_turn(thread)
         if turn is None:
             raise Conflict("The session is not waiting for an answer to this interrupt.")
@@ -385,8 +390,8 @@ class Runs:
         last = await self._runs.page(thread.thread_id, limit=1)
         return last[0].turn_id if last else None
 
-    def _gate(self, thread_id: str) -> asyncio.Lock:
-        """One lock a thread between starting a run on it and deleting it."""
+    def gate(self, thread_id: str) -> asyncio.Lock:
+        """One lock a thread between starting a run on it, deleting it and changing where it goes on."""
         return self._gates.setdefault(thread_id.lower(), asyncio.Lock())
 
 

@@ -15,6 +15,7 @@ from threadline.services import turns as words
 log = structlog.get_logger(__name__)
 
 EVERY_TURN = 1_000_000
+NOTHING = words.Beside()
 
 
 class Sessions:
@@ -25,8 +26,11 @@ class Sessions:
         self._threads = threads
         self._turns = turns
 
-    async def document(self, thread: Thread) -> dict[str, Any]:
-        """`{session_id, created_at, messages, context}`; an expired session is live again afterwards."""
+    async def document(self, thread: Thread, *, without: words.Beside = NOTHING) -> dict[str, Any]:
+        """`{session_id, created_at, messages, context}`; an expired session is live again afterwards.
+
+        What was said elsewhere is left out, if `without` says what.
+        """
         try:
             document = await self._live.read(thread.thread_id)
             if document is None:
@@ -35,6 +39,9 @@ class Sessions:
         except Unavailable:
             log.debug("live_sessions_away")
             document = await self._rebuilt(thread)
+        if without != NOTHING:
+            said = [message for message in document["messages"] if not without.hides(message)]
+            document = {**document, "messages": said}
         return document
 
     async def begin(self, run: Run) -> None:

@@ -27,10 +27,11 @@ from langgraph.checkpoint.sqlite.utils import search_where
 
 from threadline.domain.errors import Invalid
 from threadline.domain.records import Course, Place
-from threadline.storage import deltas, lineage, retention
+from threadline.storage import deltas, heads, lineage, retention
 from threadline.storage.allowlist import Name
 from threadline.storage.delta_cache import DeltaCache
 from threadline.storage.lineage import OF, RUN_ID
+from threadline.storage.lines import Forget, SavedLines
 from threadline.storage.pruner import HistoryPruner, Rebuild
 from threadline.storage.readers import Readers
 from threadline.storage.rows import Row, pending_writes, write_rows
@@ -109,6 +110,10 @@ class History(BaseCheckpointSaver[str]):
             *(self._readers, self._writer, self._cache, self.serde), records=records, rebuild=rebuild, thrifty=thrifty
         )
 
+    def lines(self, records: Path | None = None, *, forget: Forget) -> SavedLines:
+        """How threads branch. `records` as for the pruner; `forget` is called with what was live of what went."""
+        return SavedLines(self._readers, self._writer, self.pruner(records), self.serde, forget=forget)
+
     @property
     def commits(self) -> int:
         """How many transactions there were."""
@@ -156,12 +161,12 @@ class History(BaseCheckpointSaver[str]):
 
     async def newest(self, thread_id: str, checkpoint_ns: str) -> Newest | None:
         """Where a thread stands, asked in one query; None if it has no checkpoint."""
-        query = """
+        query = f"""
             SELECT newest.checkpoint_id, newest.parent_checkpoint_id,
                    w.task_id, w.channel, w.type, w.value, w.task_path, w.idx
             FROM (
                 SELECT thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id FROM checkpoints
-                WHERE thread_id = ? AND checkpoint_ns = ? ORDER BY checkpoint_id DESC LIMIT 1
+                WHERE thread_id = ?1 AND checkpoint_ns = ?2 AND checkpoint_id = ({heads.NEWEST})
             ) newest
             LEFT JOIN writes w USING (thread_id, checkpoint_ns, checkpoint_id)
         """
@@ -303,13 +308,11 @@ class History(BaseCheckpointSaver[str]):
 
 
 def _row(connection: sqlite3.Connection, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None) -> Row | None:
-    """One checkpoint, the newest where no id is given."""
-    query, values = f"{ROW} WHERE thread_id = ? AND checkpoint_ns = ?", [thread_id, checkpoint_ns]
-    if checkpoint_id:
-        query, values = f"{query} AND checkpoint_id = ?", [*values, str(checkpoint_id)]
-    else:
-        query = f"{query} ORDER BY checkpoint_id DESC LIMIT 1"
-    found = connection.execute(query, values).fetchone()
+    """One checkpoint; where no id is given, the one its namespace stands at."""
+    if not checkpoint_id:
+        checkpoint_id = heads.current(connection, thread_id, checkpoint_ns) or ""
+    query = f"{ROW} WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
+    found = connection.execute(query, (thread_id, checkpoint_ns, str(checkpoint_id))).fetchone()
     return Row(*found) if found else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from threadline.domain.records import Course
+from threadline.storage.heads import NEWEST
 
 OF = "thread_id = ? AND checkpoint_ns = ?"
 RUN_ID = "json_extract(CAST(metadata AS TEXT), '$.run_id')"
@@ -33,12 +34,11 @@ HEADS = f"""
 
 
 def course(connection: sqlite3.Connection, thread_id: str, through: str | None) -> Course | None:
-    """The line to the thread's newest checkpoint, or to the newest that descends from `through`; None without that."""
+    """The line to where the thread stands, or to the newest that descends from `through`; None without that."""
     of = (thread_id, "")
     (count,) = connection.execute(ALL, of).fetchone()
-    newest = f"SELECT checkpoint_id FROM checkpoints WHERE {OF} ORDER BY checkpoint_id DESC LIMIT 1"
-    heads = connection.execute(newest, of) if through is None else connection.execute(HEADS, (*of, *of))
-    for (head,) in heads.fetchall():
+    ends = connection.execute(NEWEST, of) if through is None else connection.execute(HEADS, (*of, *of))
+    for (head,) in ends.fetchall():
         found = _along(connection, (*of, head, count), through)
         if found is not None:
             return found

@@ -31,11 +31,33 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from threadline.domain.errors import Conflict
 from threadline.domain.events import Event
 from threadline.domain.filters import Filter
-from threadline.domain.records import ENDED, Pin, Run, RunStatus, Thread, ThreadQuery, ThreadStatus, Turn, TurnSummary
+from threadline.domain.records import (
+    ENDED,
+    Mark,
+    Pin,
+    Run,
+    RunStatus,
+    Thread,
+    ThreadQuery,
+    ThreadStatus,
+    Turn,
+    TurnSummary,
+    shown_error,
+)
 from threadline.storage.containment import contains
 from threadline.storage.database import Database
 from threadline.storage.filtering import is_allowed
-from threadline.storage.tables import UNFINISHED, chat_history, crons, pins, run_logs, runs, threads, turn_id_of
+from threadline.storage.tables import (
+    UNFINISHED,
+    branches,
+    chat_history,
+    crons,
+    pins,
+    run_logs,
+    runs,
+    threads,
+    turn_id_of,
+)
 
 STATUS = case((exists().where(runs.c.thread_id == threads.c.thread_id, UNFINISHED), "busy"), else_=threads.c.status)
 SHOWN = [STATUS.label("status") if column is threads.c.status else column for column in threads.c]
@@ -110,11 +132,16 @@ class SqlThreads:
             await connection.execute(delete(runs).where(runs.c.thread_id == thread_id))
             await connection.execute(delete(crons).where(crons.c.thread_id == thread_id))
             await connection.execute(delete(pins).where(pins.c.thread_id == thread_id))
+            await connection.execute(delete(branches).where(branches.c.thread_id == thread_id))
             await connection.execute(delete(chat_history).where(chat_history.c.session_id == thread_id))
             await connection.execute(delete(threads).where(threads.c.thread_id == thread_id))
-        # Deleted text is overwritten in the file (secure_delete) but may still stand in the write-ahead log.
-        async with self._database.writer.connect() as connection:
-            await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        await _scrub(self._database)
+
+
+async def _scrub(database: Database) -> None:
+    """Deleted text is overwritten in the file (secure_delete) but may still stand in the write-ahead log."""
+    async with database.writer.connect() as connection:
+        await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class SqlRuns:
@@ -198,8 +225,8 @@ class SqlRuns:
             connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(**ended))
             left: dict[str, Any] = {"updated_at": run.ended_at, "expires_at": _renewed(run.ended_at)}
             if leaves is not None:
-                told = {"status": leaves, "error": _told(run.error), "interrupts": interrupts or {}}
-                left |= {"state_updated_at": run.ended_at, **told}
+                standing = {"status": leaves, "error": shown_error(run.error), "interrupts": interrupts or {}}
+                left |= {"state_updated_at": run.ended_at, **standing}
             connection.execute(update(threads).where(threads.c.thread_id == run.thread_id).values(**left))
             self._archive(connection, run, log)
             if turn is not None:
@@ -221,6 +248,23 @@ class SqlRuns:
                 delete(chat_history).where(turn_id_of() == run_id, chat_history.c.session_id == session)
             )
             await connection.execute(delete(runs).where(runs.c.run_id == run_id))
+
+    async def forget(self, thread_id: str, run_ids: Collection[str]) -> None:
+        gone = _among(run_ids)
+        of_thread = chat_history.c.session_id == thread_id
+        async with self._database.writer.begin() as connection:
+            for table in (run_logs, runs):
+                await connection.execute(delete(table).where(table.c.thread_id == thread_id, table.c.run_id.in_(gone)))
+            await connection.execute(delete(chat_history).where(of_thread, turn_id_of().in_(gone)))
+            # A turn that asked goes on without the answers that went.
+            run = func.json_each(chat_history.c.extra_metadata, "$.run_ids").table_valued("value", name="run")
+            held = exists().where(run.c.value.in_(gone)).correlate(chat_history)
+            for row in (await connection.execute(select(chat_history).where(of_thread, held))).mappings().all():
+                extra = {**row["extra_metadata"], "status": "interrupted"}
+                extra["run_ids"] = [run_id for run_id in extra["run_ids"] if run_id not in run_ids]
+                values = {"assistant_message": None, "extra_metadata": extra}
+                await connection.execute(update(chat_history).where(chat_history.c.id == row["id"]).values(**values))
+        await _scrub(self._database)
 
 
 def _create(
@@ -255,19 +299,19 @@ def _take_place(connection: Connection, run: Run) -> None:
     connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(position=place))
 
 
-def _told(error: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A run's error as its thread shows it."""
-    return {"error": error.get("type") or error["kind"], "message": error["message"]} if error else None
-
-
 class SqlTurns:
     """The `Turns` port: `chat_history`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def list(self, session_id: str, *, limit: int, before: int | None = None) -> list[Turn]:
+    async def list(
+        self, session_id: str, *, limit: int, before: int | None = None, without: Collection[str] = ()
+    ) -> list[Turn]:
         query = select(chat_history).where(chat_history.c.session_id == session_id)
+        if without:
+            run = func.json_each(chat_history.c.extra_metadata, "$.run_ids").table_valued("value", name="run")
+            query = query.where(exists().where(run.c.value.not_in(_among(without))).correlate(chat_history))
         if before is not None:
             query = query.where(chat_history.c.id < before)
         query = query.order_by(chat_history.c.id.desc()).limit(limit)
@@ -327,6 +371,26 @@ class SqlPins:
             return [Pin(**row) for row in (await connection.execute(query)).mappings()]
 
 
+class SqlMarks:
+    """The `Marks` port."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self, thread_id: str) -> list[Mark]:
+        query = select(branches).where(branches.c.thread_id == thread_id).order_by(branches.c.created_at)
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [Mark(**row) for row in rows]
+
+    async def put(self, thread_id: str, marks: Sequence[Mark]) -> None:
+        def replace_all(connection: Connection) -> None:
+            connection.execute(delete(branches).where(branches.c.thread_id == thread_id))
+            if marks:
+                connection.execute(insert(branches), [asdict(mark) for mark in marks])
+
+        await self._database.write(replace_all)
+
+
 class SqlArchive:
     """The `Archive` port: each finished run's log as one compressed value."""
 
@@ -354,6 +418,11 @@ def _renewed(used_at: datetime | None) -> Any:
     minutes = func.json_extract(threads.c.ttl, "$.ttl")
     renewed = func.strftime("%Y-%m-%d %H:%M:%f000", used, func.printf("%+f minutes", minutes))
     return case((minutes.is_not(None), type_coerce(renewed, threads.c.expires_at.type)))
+
+
+def _among(ids: Collection[str]) -> Any:
+    """The ids as a query, however many they are."""
+    return select(func.json_each(orjson.dumps(list(ids)).decode()).table_valued("value", name="given").c.value)
 
 
 async def _thread(connection: AsyncConnection, thread_id: str) -> Thread | None:

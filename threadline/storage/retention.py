@@ -11,7 +11,7 @@ from threadline.storage import deltas, pruning
 from threadline.storage.serde import StrictSerializer
 from threadline.storage.sqlite_file import COLUMNS
 
-TABLES = ("writes", "checkpoints")
+TABLES = ("writes", "heads", "checkpoints")
 OF_RUNS = """thread_id, checkpoint_ns, checkpoint_id FROM checkpoints
              WHERE json_extract(CAST(metadata AS TEXT), '$.run_id') IN (SELECT value FROM json_each(?))"""
 

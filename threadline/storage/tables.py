@@ -182,3 +182,13 @@ pins = Table(
     Column("name", Text),
     Column("created_at", UtcDateTime, nullable=False),
 )
+
+branches = Table(
+    "branches",
+    metadata,
+    Column("thread_id", String(36), primary_key=True),
+    Column("checkpoint_id", String(100), primary_key=True),
+    Column("name", Text),
+    Column("main", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)

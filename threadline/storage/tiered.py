@@ -27,6 +27,7 @@ from threadline.domain.records import Course
 from threadline.domain.records import Place as Spot
 from threadline.storage.breaker import Breaker
 from threadline.storage.history import History
+from threadline.storage.lines import SavedLines
 from threadline.storage.pruner import HistoryPruner, Rebuild
 from threadline.storage.rows import Row
 from threadline.storage.together import Together
@@ -104,6 +105,10 @@ class TieredSaver(BaseCheckpointSaver[str]):
 
     async def course(self, thread_id: str, *, through: str | None = None) -> Course | None:
         return await self._history.course(thread_id, through=through)
+
+    def lines(self, records: Path | None = None) -> SavedLines:
+        """How threads branch. `records` as for the pruner."""
+        return self._history.lines(records, forget=self._forget)
 
     async def check_live(self) -> bool:
         """Ask the live tier whether it is there. What `live_ok` will then say."""
