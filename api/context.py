@@ -69,12 +69,15 @@ class Context:
     max_message_chars: int
 
 
-def _context(request: Request) -> Context:
+# Both wait for nothing, but FastAPI would call a plain function in a thread.
+
+
+async def _context(request: Request) -> Context:
     context: Context = request.app.state.context
     return context
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller  # set by `api.gate`, which no request gets round
     return caller
 
