@@ -165,12 +165,15 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _spare_the_collector() -> None:
-    """Take all that start-up made out of the garbage collector's sight.
+    """Take all that start-up made out of the garbage collector's sight, and have it come less often.
 
-    It stays for good, and going through it stopped every chat for a fifth of a second whenever a full collection came.
+    What start-up made stays for good, and going through it stopped every chat for a fifth of a second whenever a full
+    collection came. At Python's own pace the collector took a sixth of a turn's CPU; at this one a collection of the
+    young takes some 4 ms and memory stays the same.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 10)
 
 
 def _shown_address(listener: socket.socket) -> str:
