@@ -128,6 +128,7 @@ class Server(uvicorn.Server):
     """Uvicorn, told all it needs to know about the app; stops by `should_exit`."""
 
     def __init__(self, app: FastAPI) -> None:
+        self._app = app
         super().__init__(
             uvicorn.Config(
                 app,
@@ -138,6 +139,13 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
         )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Streams are open for as long as their readers stay: they end first."""
+        context: Context = self._app.state.context
+        for stream in context.open_streams:
+            stream.cancel()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
