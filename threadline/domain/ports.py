@@ -273,8 +273,8 @@ class Lineage(Protocol):
 class LiveLog(Protocol):
     """Where a running run's log survives the process. Append in batches; order is the caller's."""
 
-    async def extend(self, batches: Mapping[str, Sequence[Event]]) -> None:
-        """Append to each run's stream."""
+    async def extend(self, batches: Mapping[str, Sequence[Event]], *, ended: Collection[str] = ()) -> None:
+        """Append to each run's stream, and drop the streams of runs that have ended."""
         ...
 
     async def read(self, run_id: str) -> list[Event]: ...
@@ -311,8 +311,8 @@ class LiveSessions(Protocol):
         """Put the document there unless it is there already, and renew the lease."""
         ...
 
-    async def append(self, session_id: str, message: dict[str, Any]) -> bool:
-        """Append one message in place; False if the session is not live."""
+    async def append(self, session_id: str, message: dict[str, Any], *, context: Mapping[str, Any] = {}) -> bool:
+        """Append one message in place and set fields of `context`; False if the session is not live."""
         ...
 
     async def note(self, session_id: str, context: dict[str, Any]) -> None:

@@ -86,6 +86,7 @@ class TieredEventLog:
         self._now = now
         self._tapes: dict[str, Tape] = {}
         self._uncopied: dict[str, Tape] = {}
+        self._ended: set[str] = set()
         self._work = asyncio.Event()
 
     def open(self, run_id: str) -> None:
@@ -143,13 +144,14 @@ class TieredEventLog:
         return self._make(self._tapes[run_id], "end", data, ())
 
     async def close(self, run_id: str, end: Event) -> None:
-        """Show the last event and forget the tape: from here on the archive answers."""
+        """Show the last event and forget the tape: from here on the archive answers. The live log goes later."""
         tape = self._tapes.pop(run_id)
         self._uncopied.pop(run_id, None)
+        self._ended.add(run_id)
+        self._work.set()
         tape.events.append(end)
         tape.ended = True
         tape.wake()
-        await self.discard([run_id])
 
     async def discard(self, run_ids: Collection[str]) -> None:
         """Delete live logs. A live log that is away loses them by their TTL."""
@@ -199,16 +201,18 @@ class TieredEventLog:
                 await asyncio.sleep(1)
 
     async def flush(self) -> None:
-        """Copy everything there is to copy now."""
+        """Copy everything there is to copy now, and drop what is in the archive by now."""
         self._work.clear()
+        ended, self._ended = self._ended, set()
         tapes = dict(self._uncopied)
         batches = {run_id: tape.events[tape.copied :] for run_id, tape in tapes.items()}
-        if not batches:
+        if not batches and not ended:
             return
         try:
-            await self._live.extend(batches)
+            await self._live.extend(batches, ended=ended)
         except Unavailable:
-            self._work.set()
+            if batches:
+                self._work.set()
             raise
         for run_id, tape in tapes.items():
             tape.copied += len(batches[run_id])
