@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 
 import structlog
@@ -12,8 +12,8 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.context import Context
+from api.encoding import encoded
 from api.wire import chat
-from threadline.domain.events import Event
 from threadline.domain.records import Run
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ HEADERS = {"Cache-Control": "no-store", "Connection": "keep-alive", "X-Accel-Buf
 def run_stream(context: Context, run: Run, *, after: int = 0) -> Response:
     """A run's chat frames, those after id `after`, until its end. A reader that leaves does not stop the run."""
     headers = {"Location": f"/runs/{run.run_id}/events", "Content-Location": f"/runs/{run.run_id}"}
-    return respond(context, _frames(context.runs.portions(run, after=after), context), headers=headers)
+    return respond(context, _frames(context, run, after), headers=headers)
 
 
 def respond(
@@ -110,9 +110,9 @@ class EventStream(Response):
 
     async def _stream(self, send: Send) -> None:
         async with aclosing(self._frames) as frames:
-            async for encoded in frames:
+            async for sent in frames:
                 self._sending_since = time.monotonic()
-                await send({"type": "http.response.body", "body": encoded, "more_body": True})
+                await send({"type": "http.response.body", "body": sent, "more_body": True})
                 self._sent_at, self._sending_since = time.monotonic(), None
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -122,21 +122,20 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def _frames(portions: AsyncGenerator[Sequence[Event]], context: Context) -> AsyncGenerator[bytes]:
+async def _frames(context: Context, run: Run, after: int) -> AsyncGenerator[bytes]:
     asked = time.perf_counter()
     first = True
-    async with aclosing(portions):
-        async for portion in portions:
-            encoded = b"".join([frame for event in portion if (frame := chat.encode(event)) is not None])
-            if encoded and first:
+    async with aclosing(encoded(context.runs, run, chat.Encoder, start=after)) as portions:
+        async for _, frames in portions:
+            if frames and first:
                 context.metrics.first_event.observe(time.perf_counter() - asked)
                 first = False
-            yield encoded
+            yield frames
 
 
 async def _counted(frames: AsyncGenerator[bytes], context: Context) -> AsyncGenerator[bytes]:
     with context.metrics.streams.track_inprogress():
         async with aclosing(frames):
-            async for encoded in frames:
-                if encoded:
-                    yield encoded
+            async for some in frames:
+                if some:
+                    yield some

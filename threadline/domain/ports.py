@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -297,6 +297,10 @@ class EventLog(Protocol):
 
     def values(self, run_id: str, ns: tuple[str, ...], checkpoint_id: str) -> bytes | None:
         """The JSON of a state that a run which is going on has just reached, if it is still at hand."""
+        ...
+
+    def shared(self, run_id: str) -> dict[Hashable, Any] | None:
+        """What the readers of a run share among them while it goes on; None once it has ended."""
         ...
 
 

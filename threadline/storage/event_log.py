@@ -11,7 +11,7 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Hashable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
@@ -40,7 +40,7 @@ BATCH_SECONDS = 0.05
 class Tape:
     """One run's events in this process, and those who wait for more."""
 
-    __slots__ = ("copied", "ended", "events", "next_id", "values", "waiting", "woken")
+    __slots__ = ("copied", "ended", "events", "next_id", "shared", "values", "waiting", "woken")
 
     def __init__(self, events: Iterable[Event], next_id: int) -> None:
         self.events = list(events)
@@ -49,6 +49,7 @@ class Tape:
         self.ended = False
         self.waiting: set[asyncio.Event] = set()
         self.woken = 0.0
+        self.shared: dict[Hashable, Any] = {}
         self.values: OrderedDict[tuple[tuple[str, ...], str], bytes] = OrderedDict()
 
     def wake(self) -> None:
@@ -129,6 +130,11 @@ class TieredEventLog:
         """The JSON of a state, if it is at hand."""
         tape = self._tapes.get(run_id)
         return tape.values.get((ns, checkpoint_id)) if tape else None
+
+    def shared(self, run_id: str) -> dict[Hashable, Any] | None:
+        """What the readers of a run share among them; it goes with the tape."""
+        tape = self._tapes.get(run_id)
+        return tape.shared if tape else None
 
     def events(self, run_id: str) -> list[Event]:
         """What a run that is going on has written so far."""
