@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
@@ -44,7 +45,8 @@ class Surface:
 class Context:
     """Everything the routes may call, and the few values they need. Built by `threadline.app.wiring`.
 
-    `checks` gives a name and a check for everything `/ready` looks at; a check raises what is wrong.
+    `checks` gives a name and a check for everything `/ready` looks at; a check raises what is wrong. Whoever stops the
+    server cancels the `open_streams`.
     """
 
     runs: Runs
@@ -71,14 +73,18 @@ class Context:
     heartbeat: float
     server_heartbeat: float
     max_message_chars: int
+    open_streams: set[asyncio.Task[None]] = field(default_factory=set)
 
 
-def _context(request: Request) -> Context:
+# Both wait for nothing, but FastAPI would call a plain function in a thread.
+
+
+async def _context(request: Request) -> Context:
     context: Context = request.app.state.context
     return context
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller  # set by `api.gate`, which no request gets round
     return caller
 

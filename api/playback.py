@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, get_args
 
 from api.context import Context
+from api.encoding import Encode, alone
 from api.wire import chat, langgraph, protocol
-from threadline.domain.events import Event
 from threadline.domain.records import Run
 from threadline.services.calls import Mode
 
-Encode = Callable[[Sequence[Event]], Awaitable[bytes]]
 DIGITS = 17
 LAST_SLOT = 99
 
@@ -41,13 +40,8 @@ class Chat:
         return _number(text)
 
     def encoder(self, run: Run, *, prefix: str, after: int = 0, behind: str | None = None) -> Encode:
-        floor, place = max(after, _number(behind or "") or 0), prefix.encode()
-
-        async def encode(events: Sequence[Event]) -> bytes:
-            frames = (chat.encode(event, prefix=place) for event in events if event.id > floor)
-            return b"".join([frame for frame in frames if frame is not None])
-
-        return encode
+        floor = max(after, _number(behind or "") or 0)
+        return alone(chat.Encoder(prefix), after=(floor,), line=floor)
 
     def error(self, error: Mapping[str, Any]) -> bytes:
         return chat.error_frame(error)
@@ -68,8 +62,8 @@ class LangGraph:
     def encoder(self, run: Run, *, prefix: str, after: int = 0, behind: str | None = None) -> Encode:
         asked = run.kwargs.get("stream_mode") or ()
         subgraphs = run.kwargs.get("subgraphs", False) if self._subgraphs is None else self._subgraphs
-        floor = (after, LAST_SLOT) if after else (0, -1)
-        return langgraph.Encoder(
+        floor = max((after, LAST_SLOT) if after else (0, -1), _slot(behind or "") or (0, -1))
+        encoder = langgraph.Encoder(
             modes=self._modes or asked or ("values",),
             asked=asked,
             state=partial(self._context.snapshots.at, run),
@@ -77,8 +71,8 @@ class LangGraph:
             subgraphs=subgraphs,
             ids=True,
             prefix=prefix,
-            after=max(floor, _slot(behind or "") or (0, -1)),
-        ).encode
+        )
+        return alone(encoder, after=floor, line=floor[0])
 
     def error(self, error: Mapping[str, Any]) -> bytes:
         return langgraph.error_frame({"error": error["kind"], "message": error["message"]})
@@ -96,16 +90,17 @@ class Protocol2:
         return protocol.line_of(seq) if seq is not None and protocol.position_of(seq) == run.position else None
 
     def encoder(self, run: Run, *, prefix: str, after: int = 0, behind: str | None = None) -> Encode:
-        floor = protocol.seq_of(run.position, after) if after else 0
-        return protocol.Encoder(
-            protocol.Subscription(self._channels, since=max(floor, _number(behind or "") or 0)),
+        floor = max(protocol.seq_of(run.position, after) if after else 0, _number(behind or "") or 0)
+        encoder = protocol.Encoder(
+            protocol.Subscription(self._channels),
             run_id=run.run_id,
             graph_id=run.graph_id,
             position=run.position,
             asked=run.kwargs.get("stream_mode") or (),
             state=partial(self._context.snapshots.at, run),
             prefix=prefix,
-        ).encode
+        )
+        return alone(encoder, after=(floor,), line=protocol.line_of(floor))
 
     def error(self, error: Mapping[str, Any]) -> bytes:
         return protocol.error_frame(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -43,10 +43,20 @@ def frame(event: Event) -> Frame | None:
     return None
 
 
-def encode(event: Event, *, prefix: bytes = b"") -> bytes | None:
-    """The frame of an event as bytes: the same for every reader. `prefix` stands before its id."""
-    shown = frame(event)
-    return shown.encode(event.id, prefix=prefix) if shown else None
+class Encoder:
+    """One run's lines as chat frames. `prefix` stands before every id."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix.encode()
+
+    @property
+    def like(self) -> Hashable:
+        return "chat", self._prefix
+
+    async def frames(self, event: Event, *, shown: bool = True) -> Sequence[tuple[tuple[int, ...], bytes]]:
+        """The event's frame, if it has one, with the event's id."""
+        made = frame(event) if shown else None
+        return [((event.id,), made.encode(event.id, prefix=self._prefix))] if made is not None else ()
 
 
 def error_frame(error: Mapping[str, Any]) -> bytes:

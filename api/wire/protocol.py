@@ -7,7 +7,7 @@ did not subscribe.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -124,19 +124,22 @@ class Encoder:
         self._subgraphs: dict[tuple[str, ...], str] = {}
         self._tasks: dict[str, tuple[str, ...]] = {}
 
-    async def encode(self, events: Iterable[Event]) -> bytes:
-        """The frames of some lines, one after the other; empty if they have none that is wanted."""
+    @property
+    def like(self) -> Hashable:
         wanted = self._subscription
-        encoded: list[bytes] = []
-        for event in events:
-            place = self._base + event.id * LINE_SPAN
-            for offset, made in enumerate(self._made(event)):
+        return "protocol", wanted.channels, wanted.namespaces, wanted.depth, self._prefix
+
+    async def frames(self, event: Event, *, shown: bool = True) -> Sequence[tuple[tuple[int, ...], bytes]]:
+        """The frames of a line that are wanted, each with its number; `since` is for who reads them."""
+        wanted = self._subscription
+        encoded: list[tuple[tuple[int, ...], bytes]] = []
+        place = self._base + event.id * LINE_SPAN
+        for offset, made in enumerate(self._made(event)):
+            if shown and wanted.wants(made.channel, made.namespace, made.name):
                 seq = place + min(offset, LINE_SPAN - 1)
-                if seq <= wanted.since or not wanted.wants(made.channel, made.namespace, made.name):
-                    continue
                 data = await self._values(event) if made.method == "values" else made.data
-                encoded.append(self._encode(made, data, event, seq))
-        return b"".join(encoded)
+                encoded.append(((seq,), self._encode(made, data, event, seq)))
+        return encoded
 
     def _encode(self, made: Made, data: Any, event: Event, seq: int) -> bytes:
         params = {"namespace": made.namespace, "timestamp": round(event.at * 1000), "data": data}

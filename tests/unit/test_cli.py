@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from threadline.app import cli, suite
 from threadline.app import client as client_module
 from threadline.app.client import Client, Frame, FrameParser, is_loopback, service_url
 from threadline.app.doctor import examine, lines
+from threadline.app.server import new_loop
 from threadline.app.settings import Settings
 from threadline.app.tables import rows
 from threadline.app.transcript import clean, fit, width
@@ -815,3 +817,9 @@ def test_loopback_is_this_machine_alone() -> None:
         False,
         False,
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop does not run there")
+def test_the_service_runs_on_the_fast_loop() -> None:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert type(runner.get_loop()).__module__ == "uvloop"

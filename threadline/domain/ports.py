@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -322,8 +322,8 @@ class Lineage(Protocol):
 class LiveLog(Protocol):
     """Where a running run's log survives the process. Append in batches; order is the caller's."""
 
-    async def extend(self, batches: Mapping[str, Sequence[Event]]) -> None:
-        """Append to each run's stream."""
+    async def extend(self, batches: Mapping[str, Sequence[Event]], *, ended: Collection[str] = ()) -> None:
+        """Append to each run's stream, and drop the streams of runs that have ended."""
         ...
 
     async def read(self, run_id: str) -> list[Event]: ...
@@ -348,6 +348,10 @@ class EventLog(Protocol):
         """The JSON of a state that a run which is going on has just reached, if it is still at hand."""
         ...
 
+    def shared(self, run_id: str) -> dict[Hashable, Any] | None:
+        """What the readers of a run share among them while it goes on; None once it has ended."""
+        ...
+
 
 class LiveSessions(Protocol):
     """The live copy of a session. The document is `{session_id, created_at, messages, context}`."""
@@ -360,8 +364,8 @@ class LiveSessions(Protocol):
         """Put the document there unless it is there already, and renew the lease."""
         ...
 
-    async def append(self, session_id: str, message: dict[str, Any]) -> bool:
-        """Append one message in place; False if the session is not live."""
+    async def append(self, session_id: str, message: dict[str, Any], *, context: Mapping[str, Any] = {}) -> bool:
+        """Append one message in place and set fields of `context`; False if the session is not live."""
         ...
 
     async def note(self, session_id: str, context: dict[str, Any]) -> None:

@@ -316,8 +316,8 @@ class Runner:
         if run.kwargs.get("temporary") or self._cancelled.get(run.run_id) == "rollback":
             await self._forget(run)
             self._ended(final, events)
-            await self._log.close(run.run_id, end)
             self._metrics.run_ended(outcome.word, seconds=ms / 1000, tokens=None, cost=meter.cost)
+            await self._log.close(run.run_id, end)
             return
         earlier = await self._turns.get(run.thread_id, run.turn_id) if run.turn_id != run.run_id else None
         turn = joined(earlier, _turn(run, recorder, meter, outcome, ended))
@@ -330,8 +330,8 @@ class Runner:
         )
         await self._sessions.complete(turn, recorder.last_node)
         self._ended(final, events)
-        await self._log.close(run.run_id, end)
         self._metrics.run_ended(outcome.word, seconds=ms / 1000, tokens=turn.tokens_used, cost=turn.cost)
+        await self._log.close(run.run_id, end)
         log.info("run_ended", run_id=run.run_id, thread_id=run.thread_id, status=outcome.word, ms=ms)
 
     async def _forget(self, run: Run) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -189,6 +189,10 @@ class Runs:
     def portions(self, run: Run, *, after: int = 0) -> AsyncGenerator[Sequence[Event]]:
         """The same events, with those together that are there at the same time."""
         return self._log.portions(run.run_id, after=after)
+
+    def shared(self, run: Run) -> dict[Hashable, Any] | None:
+        """What those who read a run share among them while it goes on; None once it has ended."""
+        return self._log.shared(run.run_id)
 
     def on_thread(self, thread_id: str, *, after: int = 0) -> AsyncGenerator[Run]:
         """The runs that begin on a thread, in order, those after place `after`; those to come too. It never ends."""

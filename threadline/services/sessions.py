@@ -52,7 +52,7 @@ class Sessions:
         try:
             if run.attempt > 1 and await self._asked_before(run):
                 return
-            await self._append(run.thread_id, question)
+            await self._append(run.thread_id, question, {})
         except Unavailable:
             log.debug("live_sessions_away")
 
@@ -71,10 +71,12 @@ class Sessions:
     async def complete(self, turn: Turn, last_node: str | None) -> None:
         """A run has ended and is in the history: its answer joins the document."""
         answer = words.answer(turn)
+        context = {"current_tool": None, "last_action": last_node}
         try:
             if answer is not None:
-                await self._append(turn.session_id, answer)
-            await self._live.note(turn.session_id, {"current_tool": None, "last_action": last_node})
+                await self._append(turn.session_id, answer, context)
+            else:
+                await self._live.note(turn.session_id, context)
         except Unavailable:
             log.debug("live_sessions_away")
 
@@ -97,8 +99,8 @@ class Sessions:
         except Unavailable as error:
             raise Unavailable("Redis is away, so the session cannot be deleted whole. Try again later.") from error
 
-    async def _append(self, thread_id: str, message: dict[str, Any]) -> None:
-        if await self._live.append(thread_id, message):
+    async def _append(self, thread_id: str, message: dict[str, Any], context: dict[str, Any]) -> None:
+        if await self._live.append(thread_id, message, context=context):
             return
         thread = await self._threads.get(thread_id)
         if thread is None:
@@ -106,6 +108,7 @@ class Sessions:
         document = await self._rebuilt(thread)
         if message not in document["messages"]:
             document["messages"].append(message)
+        document["context"].update(context)
         await self._live.open(document)
 
     async def _asked_before(self, run: Run) -> bool:
