@@ -88,8 +88,9 @@ class Replay:
                 f"This session has no checkpoint {checkpoint_id}: it is another session's, or retention has taken it."
             )
         order = _merged(course, await self._runs.order(thread.thread_id), whole=checkpoint_id is None)
-        order = [run_id for run_id in order if run_id not in {run.run_id for run in going}]
-        cuts = {run_id: course.beside[run_id] for run_id in order if run_id in course.beside}
+        if going:
+            order = [run_id for run_id in order if all(run_id != run.run_id for run in going)]
+        cuts = {run_id: ids for run_id, ids in course.beside.items() if run_id in course.runs}
         return Line(thread, tuple(order), cuts, checkpoint_id)
 
     def of_run(self, run: Run, thread: Thread) -> Line:
@@ -129,6 +130,8 @@ class Replay:
 
 def _merged(course: Course, begun: Sequence[str], *, whole: bool) -> list[str]:
     """The runs of the line from its start, and in their places those that began and have no checkpoint (any more)."""
+    if course.runs == tuple(begun) and not course.start:  # nearly always; a long session is spared the copies
+        return list(course.runs)
     rank = {run_id: index for index, run_id in enumerate(begun)}
     known = {*course.runs, *course.beside}
     before = [rank[run_id] + 1 for run_id in course.runs[: course.start] if run_id in rank]
