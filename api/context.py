@@ -22,6 +22,7 @@ from threadline.services.permission import Permission
 from threadline.services.replay import Replay
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
+from threadline.services.share import Share
 from threadline.services.snapshots import Snapshots
 from threadline.services.states import States
 from threadline.services.store import Stores
@@ -55,6 +56,7 @@ class Context:
     checkpoints: Checkpoints
     states: States
     replay: Replay
+    share: Share
     turns: Turns
     stores: Stores
     permission: Permission

@@ -194,11 +194,13 @@ def _glance(path: Path | None, thread_id: str) -> tuple[bool, set[Spot]]:
 
 
 def _state(connection: sqlite3.Connection, thread_id: str) -> tuple[bool, set[Spot]]:
-    """Whether a run is unfinished on a thread, and its pins. A database from before pins has none."""
+    """Whether a run is unfinished on a thread or it is being imported, and its pins. An old database lacks tables."""
     unfinished = "SELECT 1 FROM runs WHERE thread_id = ? AND status IN ('pending', 'running') LIMIT 1"
+    arriving = "SELECT 1 FROM imports WHERE thread_id = ?"
     pinned = "SELECT checkpoint_ns, checkpoint_id FROM pins WHERE thread_id = ?"
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    busy = "runs" in tables and connection.execute(unfinished, (thread_id,)).fetchone() is not None
+    asked = [query for name, query in (("runs", unfinished), ("imports", arriving)) if name in tables]
+    busy = any(connection.execute(query, (thread_id,)).fetchone() is not None for query in asked)
     return busy, set(connection.execute(pinned, (thread_id,))) if "pins" in tables else set()
 
 
