@@ -25,6 +25,7 @@ from threadline.services.permission import Permission
 from threadline.services.replay import Replay
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
+from threadline.services.share import Share
 from threadline.services.snapshots import Snapshots
 from threadline.services.states import States
 from threadline.services.store import Stores
@@ -61,6 +62,7 @@ class Context:
     replay: Replay
     branches: Branches
     comparison: Comparison
+    share: Share
     turns: Turns
     stores: Stores
     permission: Permission

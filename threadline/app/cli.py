@@ -149,7 +149,7 @@ def sessions(
 
 @app.command()
 def replay(
-    session: Session,
+    session: Annotated[str | None, typer.Argument(metavar="SESSION", help="Id of the session.")] = None,
     run: Annotated[str | None, typer.Option(metavar="ID", help="Only this run of it.")] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Start after this one. Without it, recorded plays all.")
@@ -160,10 +160,22 @@ def replay(
     mode: Annotated[
         str, typer.Option(help="`recorded` plays what happened; `rerun` executes it again on a new branch.")
     ] = "recorded",
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Execute the exported sessions of this folder again. Exit code 1 if one differs."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --check: the report as JSON.")] = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Play a session again, as it was or executed anew."""
+    """Play a session again, as it was or executed anew; with --check, hold exported ones to what they did."""
+    if check is not None:
+        raise typer.Exit(_check(check, as_json=as_json))
+    if session is None:
+        raise typer.BadParameter("say which session, or --check DIR", param_hint="SESSION")
+
     from threadline.app.chat import play
     from threadline.app.transcript import Transcript
 
@@ -232,6 +244,36 @@ def compare(
         found = ask(client, a, b, after=after, limit=limit)
     for line in [_json(found)] if as_json else lines(found):
         print(line)
+
+
+@app.command()
+def export(
+    session: Session,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write it. Default: the output.")
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Write a session as one file for others, without secrets: threadline export SESSION > session.jsonl.gz"""
+    from threadline.app.share import export
+
+    with _client(url, key) as client:
+        export(client, _id(session), output)
+
+
+@app.command("import")
+def import_session(
+    file: Annotated[str, typer.Argument(help="A file that `export` has made, or - for the input.")],
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Make a new session of an exported file."""
+    from threadline.app.share import bring
+
+    with _client(url, key) as client:
+        for line in bring(client, file):
+            print(line)
 
 
 @app.command()
@@ -321,6 +363,25 @@ def doctor() -> None:
         print(f"\nBroken: {', '.join(broken)}.")
         raise typer.Exit(1)
     print("\nNothing is broken.")
+
+
+def _check(folder: Path, *, as_json: bool) -> int:
+    """The exit code of `replay --check`."""
+    import json
+
+    settings = _settings()
+
+    from threadline.app import check
+    from threadline.app.logs import configure
+
+    configure(level="error", format="console")
+    verdicts = check.checked(settings, folder)
+    if as_json:
+        print(json.dumps(check.as_json(verdicts), ensure_ascii=False, indent=1))
+    else:
+        for line in check.report(verdicts):
+            print(line)
+    return 0 if all(verdict.passed for verdict in verdicts) else 1
 
 
 def _client(url: str | None, key: str | None) -> Client:

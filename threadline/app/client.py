@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import quote
 
 import httpx
@@ -110,6 +110,20 @@ class Client:
         """Change something."""
         with self._speaking():
             return self._answer(self._http.request(method, path, json=body, params=params))
+
+    def download(self, path: str, out: BinaryIO) -> None:
+        """Write a file of the service's to `out`."""
+        with self._speaking(), self._http.stream("GET", path, timeout=_long()) as response:
+            if response.is_error:
+                response.read()
+                self._answer(response)
+            for chunk in response.iter_bytes():
+                out.write(chunk)
+
+    def upload(self, path: str, file: BinaryIO) -> Any:
+        """Send a file, as the body; what the service answers."""
+        with self._speaking():
+            return self._answer(self._http.post(path, content=iter(lambda: file.read(2**18), b""), timeout=_long()))
 
     def cancel(self, run_id: str) -> None:
         with self._speaking():
@@ -260,6 +274,11 @@ class Stream:
             self.run_id = frame.data["run_id"]
         self._ended = frame.event in self._ends
         return True
+
+
+def _long() -> httpx.Timeout:
+    """For what takes the service a while before it answers."""
+    return httpx.Timeout(600, connect=5)
 
 
 def service_url(host: str, port: int) -> str:

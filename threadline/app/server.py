@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
-from api import branches, chat, compare, ops, page, problems, replay, runs, sessions
+from api import branches, chat, compare, ops, page, problems, replay, runs, sessions, share
 from api.context import Context, Surface
 from api.gate import Gate
 from api.server import assistants, crons, protocol, store, threads
@@ -57,7 +57,7 @@ def create_app(context: Context, settings: Settings) -> FastAPI:
     app = FastAPIOffline(title="Threadline", version=__version__, redoc_url=None)
     app.state.context = context
     served = [module for name, modules in SERVER.items() if name not in context.surface.disabled for module in modules]
-    for module in (chat, sessions, runs, replay, branches, compare, *served, ops):
+    for module in (chat, share, sessions, runs, replay, branches, compare, *served, ops):
         app.include_router(module.router)
     if context.surface.app is not None:
         app.router.default = context.surface.app
@@ -71,6 +71,7 @@ def create_app(context: Context, settings: Settings) -> FastAPI:
         max_body_bytes=settings.max_body_bytes,
         metrics_public=settings.metrics_public,
         any_host=context.keys.required or context.permission.authenticates or settings.insecure,
+        larger={share.IMPORT: max(settings.max_import_bytes, settings.max_body_bytes)},
     )
     if settings.cors_origins or context.surface.cors:
         app.add_middleware(CORSMiddleware, **_cors(settings, context.surface))

@@ -173,6 +173,9 @@ class Settings(BaseSettings):
     )
     max_message_chars: int = Field(16_000, ge=1, description="Longest message accepted, in characters.")
     max_body_bytes: int = Field(1_000_000, ge=1, description="Largest request body accepted, in bytes.")
+    max_import_bytes: int = Field(
+        100_000_000, ge=1, description="Largest session file accepted, in bytes; it may unpack to ten times as many."
+    )
 
     # Runs and streams
     run_timeout: float = Field(600, gt=0, description="Seconds a run may take before it ends as `timeout`.")

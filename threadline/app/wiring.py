@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import httpx
 import structlog
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from api.context import Context, Surface
@@ -41,11 +44,13 @@ from threadline.services.metrics import Metrics
 from threadline.services.models import ModelConfig, Models, open_models
 from threadline.services.permission import Permission
 from threadline.services.rebuild import Rebuild
+from threadline.services.redaction import named_like_secrets
 from threadline.services.replay import Replay
 from threadline.services.retention import Retention, rebuilder
 from threadline.services.runner import Runner
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
+from threadline.services.share import Share
 from threadline.services.snapshots import Snapshots
 from threadline.services.states import States
 from threadline.services.threads import Threads, Ttl
@@ -62,6 +67,7 @@ from threadline.storage.logs import SqlOldLogs
 from threadline.storage.memory_live import MemoryLiveLog, MemoryLiveSessions
 from threadline.storage.records import SqlArchive, SqlMarks, SqlPins, SqlRuns, SqlThreads, SqlTurns
 from threadline.storage.redis_live import RedisLiveLog, RedisLiveSessions, open_redis
+from threadline.storage.transfer import SqlExchange
 
 log = structlog.get_logger(__name__)
 
@@ -123,12 +129,16 @@ async def _open_kit(settings: Settings) -> AsyncIterator[AgentKit]:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Context]:
-    """The whole service, ready for requests. Raises Invalid, Conflict or Unavailable with words for who starts it."""
+async def open_services(settings: Settings, *, scratch: bool = False) -> AsyncIterator[Context]:
+    """The whole service, ready for requests. One that is `scratch` serves this process alone, without a Redis and
+    without the project's own auth.
+
+    Raises Invalid, Conflict or Unavailable with words for who starts it.
+    """
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(open_data_dir(settings.data_dir))
         project = await asyncio.to_thread(load_project, settings.config)
-        redis = await _open_live(settings, stack)
+        redis = None if scratch else await _open_live(settings, stack)
         database = await stack.enter_async_context(open_database(folder / "history.db"))
         saver = await stack.enter_async_context(
             open_saver(
@@ -147,7 +157,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         event_log = TieredEventLog(live=live_log, archive=SqlArchive(database))
         await stack.enter_async_context(event_log.copying())
         sessions = Sessions(live=live_sessions, threads=thread_records, turns=turns)
-        permission = Permission(project.auth)
+        permission = Permission(None if scratch else project.auth)
         if permission.authenticates and settings.api_keys:
             log.warning("api_keys_not_used", hint="The project's own auth says who asks.")
         surface = await _surface(project, stack)
@@ -176,6 +186,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         )
         await stack.enter_async_context(runner.open())
         threads = Threads(thread_records, permission=permission, ttl=_thread_ttl(project))
+        exchange = SqlExchange(database, saver)
+        await exchange.sweep()
+        share = Share(
+            exchange=exchange,
+            threads=threads,
+            graphs=graphs,
+            secrets=secrets_of(settings),
+            folder=folder,
+            most=settings.max_import_bytes,
+        )
         states = States(
             graphs=graphs,
             saver=saver,
@@ -256,6 +276,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             replay=Replay(lineage=saver, threads=thread_records, runs=runs, log=event_log, rebuild=rebuild),
             branches=branches,
             comparison=comparison,
+            share=share,
             turns=turns,
             stores=stores,
             permission=permission,
@@ -269,6 +290,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             server_heartbeat=min(settings.heartbeat, SERVER_HEARTBEAT),
             max_message_chars=settings.max_message_chars,
         )
+
+
+def secrets_of(settings: Settings) -> set[str]:
+    """What the service knows that is nobody else's business: its secret settings, passwords in them, and variables of
+    the environment that are called like secrets."""
+    found = [value for _, value in settings]
+    listed = [each for value in found for each in (value if isinstance(value, tuple) else (value,))]
+    secrets = {each.get_secret_value() for each in listed if isinstance(each, SecretStr)}
+    passwords = {password for each in secrets if (password := urlsplit(each).password) is not None}
+    return secrets | passwords | named_like_secrets(os.environ)
 
 
 def _system_assistants(project: Project) -> list[SystemAssistant]:

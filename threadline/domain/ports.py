@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from threadline.domain.events import Event, EventType
 from threadline.domain.filters import Filter
@@ -29,6 +29,9 @@ from threadline.domain.records import (
     Turn,
     TurnSummary,
 )
+from threadline.domain.stored import Stored, StoredBranch, Taken
+
+T = TypeVar("T")
 
 
 class Threads(Protocol):
@@ -316,6 +319,35 @@ class Lineage(Protocol):
     async def course(self, thread_id: str, *, through: str | None = None) -> Course | None:
         """The line to the newest checkpoint that descends from `through`, or to where the thread stands; None if there
         is no such checkpoint."""
+        ...
+
+
+class Exchange(Protocol):
+    """Whole threads, out of the history and into it."""
+
+    async def take(self, thread_id: str, use: Callable[[Taken], T]) -> T | None:
+        """What `use`, called in a thread of its own, makes of a thread as of one moment; None if there is none."""
+        ...
+
+    async def begin(self, thread_id: str) -> None:
+        """A new thread arrives. Nobody sees any of it until `finish`; should that never come, `abandon` or the next
+        start takes away what is there of it."""
+        ...
+
+    async def keep_runs(self, runs: Sequence[tuple[Run, Sequence[Event]]]) -> None:
+        """Keep runs that have ended, with their logs."""
+        ...
+
+    async def keep_stored(self, thread_id: str, stored: Sequence[Stored]) -> None: ...
+
+    async def finish(
+        self, thread: Thread, *, turns: Sequence[Turn], pins: Sequence[Pin], branches: Sequence[StoredBranch]
+    ) -> None:
+        """The thread is whole: from here on it is there."""
+        ...
+
+    async def abandon(self, thread_id: str) -> None:
+        """Take away what is there of a thread that has not arrived whole."""
         ...
 
 

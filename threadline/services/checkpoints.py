@@ -111,6 +111,10 @@ class Checkpoints:
             await _check(graph, thread, checkpoint_id)
         await self._pins.remove(thread.thread_id, "", checkpoint_id)
 
+    def graph_id_of(self, thread: Thread) -> str:
+        """The graph that runs on the thread: the one that ran on it, else the service's. Raises Missing."""
+        return self._graphs.id_of(thread)
+
     async def delete(self, thread: Thread) -> None:
         await self._saver.adelete_thread(thread.thread_id)
 

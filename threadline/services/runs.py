@@ -322,7 +322,8 @@ class Runs:
         kwargs["scope"] = self._permission.scope(request.caller)
         if user := configurable(request.caller):
             kwargs["user"] = jsonable(user)
-        graph_id = assistant.graph_id if assistant else self._graph_id
+        own = self._graph_id if new else self._checkpoints.graph_id_of(thread)
+        graph_id = assistant.graph_id if assistant else own
         now = datetime.now(UTC)
         run = Run(
             run_id,
@@ -332,7 +333,7 @@ class Runs:
             "pending",
             kwargs,
             now,
-            assistant_id=self._assistant_id_of(request),
+            assistant_id=assistant.assistant_id if assistant else self._assistant_id(graph_id),
             metadata=_metadata(allowed.metadata, assistant),
             multitask_strategy=allowed.strategy,
             updated_at=now,

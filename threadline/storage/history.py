@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,8 @@ from langgraph.checkpoint.sqlite.utils import search_where
 
 from threadline.domain.errors import Invalid
 from threadline.domain.records import Course, Place
-from threadline.storage import deltas, heads, lineage, retention
+from threadline.domain.stored import Stored, StoredHead
+from threadline.storage import deltas, exchange, heads, lineage, retention
 from threadline.storage.allowlist import Name
 from threadline.storage.delta_cache import DeltaCache
 from threadline.storage.lineage import OF, RUN_ID
@@ -84,7 +85,7 @@ async def open_history(
             await writer.open()
         readers = Readers(path)
         stack.push_async_callback(readers.aclose)
-        yield History(writer, readers, DeltaCache(cache), serde=strict_serializer(allowed))
+        yield History(path, writer, readers, DeltaCache(cache), serde=strict_serializer(allowed))
 
 
 class History(BaseCheckpointSaver[str]):
@@ -96,8 +97,11 @@ class History(BaseCheckpointSaver[str]):
 
     serde: StrictSerializer
 
-    def __init__(self, writer: Writer, readers: Readers, cache: DeltaCache, *, serde: StrictSerializer) -> None:
+    def __init__(
+        self, path: Path, writer: Writer, readers: Readers, cache: DeltaCache, *, serde: StrictSerializer
+    ) -> None:
         super().__init__(serde=serde)
+        self._path = path
         self._cache = cache
         self._writer = writer
         self._readers = readers
@@ -202,6 +206,20 @@ class History(BaseCheckpointSaver[str]):
     async def places_of_runs(self, run_ids: Sequence[str]) -> list[tuple[str, str]]:
         """The thread and namespace of every checkpoint whose metadata names one of these runs."""
         return await self._readers.ask(lambda connection: retention.places_of_runs(connection, run_ids))
+
+    def taken(self, thread_id: str) -> AbstractContextManager[Iterator[Stored]]:
+        """All of a thread as of now, through a connection of its own. Blocks. Each checkpoint comes behind its parent
+        and before its writes; a parent that is gone is none."""
+        return exchange.taken(self._path, thread_id)
+
+    async def keep_stored(self, thread_id: str, stored: Sequence[Stored]) -> None:
+        """Write checkpoints, writes and heads as they are."""
+        heads = [each for each in stored if isinstance(each, StoredHead)]
+        checkpoints, writes = exchange.rows(thread_id, [e for e in stored if not isinstance(e, StoredHead)])
+        await self._writer.insert("checkpoint", checkpoints)
+        await self._writer.insert("write", writes)
+        if heads:
+            await self._writer.change(lambda connection: exchange.stand(connection, thread_id, heads))
 
     async def alist(
         self,

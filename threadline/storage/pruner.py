@@ -212,14 +212,16 @@ def _glance(path: Path | None, thread_id: str) -> tuple[bool, set[Spot]]:
 
 
 def _state(connection: sqlite3.Connection, thread_id: str, *, names: bool) -> tuple[bool, set[Spot]]:
-    """Whether a run is unfinished on a thread, and what is pinned, by a pin or by a branch's name.
+    """Whether a run is unfinished on a thread or it is being imported; what is pinned, by a pin or a branch's name.
 
-    A database from before pins, or before names, has none.
+    An old database lacks tables.
     """
     unfinished = "SELECT 1 FROM runs WHERE thread_id = ? AND status IN ('pending', 'running') LIMIT 1"
+    arriving = "SELECT 1 FROM imports WHERE thread_id = ?"
     pinned = "SELECT checkpoint_ns, checkpoint_id FROM pins WHERE thread_id = ?"
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    busy = "runs" in tables and connection.execute(unfinished, (thread_id,)).fetchone() is not None
+    asked = [query for name, query in (("runs", unfinished), ("imports", arriving)) if name in tables]
+    busy = any(connection.execute(query, (thread_id,)).fetchone() is not None for query in asked)
     kept = set(connection.execute(pinned, (thread_id,))) if "pins" in tables else set[Spot]()
     if names and "branches" in tables:
         kept |= set(connection.execute("SELECT '', checkpoint_id FROM branches WHERE thread_id = ?", (thread_id,)))

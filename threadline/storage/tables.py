@@ -192,3 +192,11 @@ branches = Table(
     Column("main", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )
+
+imports = Table(
+    "imports",
+    metadata,
+    Column("thread_id", String(36), primary_key=True),
+    Column("began_at", UtcDateTime, nullable=False),
+)
+"""Threads that are arriving: what is there of them at the start of the service was broken off."""

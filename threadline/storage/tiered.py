@@ -6,6 +6,7 @@ import asyncio
 import copy
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -25,6 +26,7 @@ from langgraph.checkpoint.base import (
 from threadline.domain.errors import Invalid
 from threadline.domain.records import Course
 from threadline.domain.records import Place as Spot
+from threadline.domain.stored import Stored
 from threadline.storage.breaker import Breaker
 from threadline.storage.history import History
 from threadline.storage.lines import SavedLines
@@ -182,6 +184,14 @@ class TieredSaver(BaseCheckpointSaver[str]):
         """Keep the writes in history, which is asked for them at every read. Redis would know nothing better."""
         _place(config)
         await self._history.aput_writes(config, writes, task_id, task_path)
+
+    def taken(self, thread_id: str) -> AbstractContextManager[Iterator[Stored]]:
+        """All of a thread as of now, as the history holds it. Blocks."""
+        return self._history.taken(_thread_id(thread_id))
+
+    async def keep_stored(self, thread_id: str, stored: Sequence[Stored]) -> None:
+        """Write checkpoints, writes and heads to the history as they are."""
+        await self._history.keep_stored(_thread_id(thread_id), stored)
 
     async def adelete_thread(self, thread_id: str) -> None:
         thread_id = _thread_id(thread_id)
