@@ -21,7 +21,7 @@ from fastapi.routing import APIRoute
 from langchain_core.messages import HumanMessage
 from starlette.routing import compile_path
 
-from api import chat, ops, runs, sessions
+from api import chat, ops, replay, runs, sessions
 from api.server import assistants, crons, protocol, store, threads
 from api.server import runs as server_runs
 from tests.conftest import Start
@@ -39,7 +39,7 @@ def routes(*routers: APIRouter) -> list[tuple[str, str]]:
     return [(method, route.path.replace(":path}", "}")) for route in found for method in sorted(route.methods)]
 
 
-ROUTES = routes(chat.router, sessions.router, runs.router, ops.router)
+ROUTES = routes(chat.router, sessions.router, runs.router, replay.router, ops.router)
 SERVER_ROUTES = routes(
     assistants.router, threads.router, server_runs.router, protocol.router, crons.router, store.router
 )
