@@ -23,6 +23,7 @@ from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
 from threadline.services.permission import Permission
 from threadline.services.replay import Replay
+from threadline.services.rerun import Reruns
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
 from threadline.services.share import Share
@@ -60,6 +61,7 @@ class Context:
     checkpoints: Checkpoints
     states: States
     replay: Replay
+    reruns: Reruns
     branches: Branches
     comparison: Comparison
     share: Share

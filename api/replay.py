@@ -13,13 +13,13 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.context import Asking, Context, Using
 from api.playback import FORMATS, Format, check_modes
-from api.streams import respond, run_stream
+from api.reruns import RerunBody, rerun, rerun_run
+from api.streams import respond
 from api.wire.chat import REPLAY_DONE
 from threadline.domain.errors import Invalid, Missing, ThreadlineError
 from threadline.domain.records import Caller
 from threadline.services.pace import Pace
 from threadline.services.replay import Line, Recording
-from threadline.services.runs import StartRun
 
 router = APIRouter(tags=["replay"])
 
@@ -86,28 +86,38 @@ class SessionQuery(Recorded):
     from_: Id | None = Field(None, alias="from", description="A checkpoint_id: play what came after it.")
 
 
-class RunReplayBody(Recorded):
-    mode: Literal["recorded"]
+def _of_one_mode(body: RunReplayBody) -> None:
+    """Raises ValueError for what goes with the other mode."""
+    others = (Recorded if body.mode == "rerun" else RerunBody).model_fields.keys()
+    if wrong := body.model_fields_set & others:
+        other = "recorded" if body.mode == "rerun" else "rerun"
+        raise ValueError(f"{', '.join(sorted(wrong))} goes with mode {other}")
 
 
-class ReplayBody(Recorded):
-    """`recorded` plays what came after the checkpoint, `rerun` executes it again on a new branch."""
+class RunReplayBody(Recorded, RerunBody):
+    """`recorded` plays the run again, `rerun` executes it again from where it began."""
+
+    mode: Literal["recorded", "rerun"]
+
+    @model_validator(mode="after")
+    def _one_mode(self) -> Self:
+        _of_one_mode(self)
+        return self
+
+
+class ReplayBody(RunReplayBody):
+    """`recorded` plays what came after the checkpoint, `rerun` executes it again."""
 
     checkpoint_id: str | None = Field(
         None,
         validation_alias=AliasChoices("checkpoint_id", "from"),
         description="Where to start. Without it, recorded plays all.",
     )
-    mode: Literal["recorded", "rerun"]
 
     @model_validator(mode="after")
     def _rerun_from_somewhere(self) -> Self:
-        if self.mode == "recorded":
-            return self
-        if self.checkpoint_id is None:
+        if self.mode == "rerun" and self.checkpoint_id is None:
             raise ValueError("rerun needs a checkpoint_id")
-        if playing := self.model_fields_set & Recorded.model_fields.keys():
-            raise ValueError(f"{', '.join(sorted(playing))} goes with mode recorded")
         return self
 
 
@@ -143,9 +153,8 @@ async def play_session(
 async def replay(
     session_id: str, body: ReplayBody, caller: Asking, context: Using, last_event_id: LastEventId = None
 ) -> Response:
-    if body.mode == "rerun":
-        request = StartRun(caller, thread_id=session_id, checkpoint_id=body.checkpoint_id, shown=True)
-        return run_stream(context, await context.runs.start(request))
+    if body.mode == "rerun" and body.checkpoint_id is not None:
+        return await rerun(context, caller, body, session_id=session_id, checkpoint_id=body.checkpoint_id)
     return await _session(context, caller, session_id, body, body.checkpoint_id, last_event_id)
 
 
@@ -167,13 +176,15 @@ async def play_run(
 
 @router.post(
     "/runs/{run_id}/replay",
-    summary="Play one run again as it was",
+    summary="Play one run again as it was, or execute it again from where it began",
     response_class=Response,
     responses=STREAM,
 )
 async def replay_run(
     run_id: str, body: RunReplayBody, caller: Asking, context: Using, last_event_id: LastEventId = None
 ) -> Response:
+    if body.mode == "rerun":
+        return await rerun_run(context, caller, body, run_id=run_id)
     return await _run(context, caller, run_id, body, last_event_id)
 
 

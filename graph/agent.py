@@ -10,12 +10,15 @@ from weakref import WeakKeyDictionary
 
 from langgraph.graph.state import CompiledStateGraph
 
+from graph import prompts
 from graph.build import build
+from graph.choices import Choices
 from graph.state import State
 from threadline.app.wiring import agent_kit
+from threadline.services.prompts import labels
 from tools.catalog import ToolConfig, open_toolbox
 
-Agent = CompiledStateGraph[State, None, State, State]
+Agent = CompiledStateGraph[State, Choices, State, State]
 
 _compiled: WeakKeyDictionary[asyncio.AbstractEventLoop, Agent] = WeakKeyDictionary()
 
@@ -49,7 +52,8 @@ def _compile(loop: asyncio.AbstractEventLoop) -> Agent:
         http=kit.http,
     )
     models = kit.models
-    return build(
+    versions = {name: prompts.load(name).version for name in prompts.NAMES}
+    compiled = build(
         chat=models.chat,
         analysis=models.analysis,
         specs=toolbox.specs(),
@@ -57,3 +61,4 @@ def _compile(loop: asyncio.AbstractEventLoop) -> Agent:
         window=settings.window,
         name_tools=models.provider == "openrouter",
     ).compile()
+    return compiled.with_config(metadata=labels(versions))

@@ -14,6 +14,7 @@ import structlog
 from cashews import Cache
 from pydantic import BaseModel, ValidationError
 
+from threadline.services.notes import current
 from tools.contract import Outcome, Tool, ToolFailure
 
 log = structlog.get_logger(__name__)
@@ -80,11 +81,23 @@ class Toolbox:
             return outcome(given, _Landing(error=_mend(tool, error)))
 
         valid = asked.model_dump(mode="json")
+        notes = current()
+        if notes is not None and (known := notes.known_tool(name, tool.version, valid)) is not None:
+            return Outcome(name, valid, known.get("result"), known.get("error"), ms=0, recorded=True)
+        landing, cached = await self._land(tool, asked, valid)
+        landed = outcome(valid, landing, cached=cached)
+        if notes is not None:
+            said = {"result": landed.result} if landed.error is None else {"error": landed.error}
+            notes.note_tool(name, tool.version, valid, said)
+        return landed
+
+    async def _land(self, tool: Tool, asked: BaseModel, valid: dict[str, Any]) -> tuple[_Landing, bool]:
+        """What the call comes to, and whether that was known already."""
         if self._cache is None or not tool.cacheable:
-            return outcome(valid, await _run(tool, asked))
+            return await _run(tool, asked), False
         key = f"{tool.name}:{tool.version}:{orjson.dumps(valid, option=orjson.OPT_SORT_KEYS).decode()}"
         landing, shared = await self._join(key, self._kept_or_run(self._cache, key, tool, asked))
-        return outcome(valid, landing, cached=landing.error is None and (shared or landing.cached))
+        return landing, landing.error is None and (shared or landing.cached)
 
     async def _join(self, key: str, call: Coroutine[Any, Any, _Landing]) -> tuple[_Landing, bool]:
         """Wait for the one call all identical askers share; the last asker to leave takes it along."""

@@ -73,6 +73,8 @@ def _node(event: Event) -> Frame | None:
         return None
     status = "started" if "result" not in task else "failed" if task["error"] else "finished"
     shown = {"node": task["name"], "status": status, "step": task["step"], "ms": task.get("ms")}
+    if task.get("recorded"):
+        shown["recorded"] = True
     if event.ns:
         shown["path"] = [part.partition(":")[0] for part in event.ns]
     return Frame("node", shown)

@@ -26,6 +26,8 @@ class Outcome(Protocol):
     def ms(self) -> int: ...
     @property
     def cached(self) -> bool: ...
+    @property
+    def recorded(self) -> bool: ...
 
 
 class CallTool(Protocol):
@@ -46,6 +48,8 @@ async def _answer(call: ToolCall, writer: StreamWriter, call_tool: CallTool) -> 
     writer({**brief, "status": "started", "args": call["args"]})
     outcome = await call_tool(call["name"], call["args"])
     told = {**brief, "args": outcome.args, "ms": outcome.ms, "cached": outcome.cached}
+    if outcome.recorded:
+        told["recorded"] = True
     if outcome.error is not None:
         writer({**told, "status": "failed", "error": outcome.error})
         return _message(call, outcome.error, status="error")

@@ -34,7 +34,9 @@ async def steps(client: Client, session_id: str) -> list[dict[str, Any]]:
 
 
 async def replay(client: Client, session_id: str, mode: str, checkpoint_id: str | None = None) -> list[Frame]:
-    body = {"mode": mode, **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
+    body: dict[str, Any] = {"mode": mode, **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
+    if mode == "rerun":  # what it finds in the recording: see test_rerun
+        body["changes"] = {"models": "live", "tools": "live"}
     return await client.read("POST", f"/sessions/{session_id}/replay", json=body)
 
 

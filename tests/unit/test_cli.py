@@ -496,6 +496,80 @@ def test_a_rerun_needs_the_checkpoint_to_start_from(service: Service, run: Run) 
     assert service.requests == []
 
 
+def test_a_rerun_says_what_is_to_change(service: Service, run: Run, tmp_path: Path) -> None:
+    usage = {"total_tokens": 0, "model_calls": 0, "recorded_calls": 2}
+    node = {"node": "respond", "step": 3, "status": "finished", "ms": 1, "recorded": True}
+    done = ("done", {"status": "success", "usage": usage, "cost": 0, "checkpoint_id": "c", "ms": 1})
+    service.answers["POST", f"/sessions/{SESSION}/replay"] = stream([*BEGIN, ("node", node), done])
+    (tmp_path / "respond.md").write_text("Be kind. 친절하게.", encoding="utf-8")
+    changes = {
+        "--model": "m",
+        "--temperature": "0.5",
+        "--prompt": f"respond=@{tmp_path / 'respond.md'}",
+        "--state": '{"intent": null}',
+        "--as-node": "respond",
+        "--tools": "live",
+        "--models": "live",
+        "--answer": "respond=1+1=2",
+        "--into": "session",
+    }
+    told = [part for option in changes.items() for part in option]
+    where = ("--mode", "rerun", "--checkpoint", "c9", "--url", service.url)
+
+    code, out, _ = run("replay", SESSION, *where, *told, "--prompt", "analyze_intent=2")
+
+    assert code == 0
+    assert "▸ respond … 1 ms, recorded" in out
+    assert "model calls: 0 made, 2 recorded" in out
+    assert service.requests[-1][2] == {
+        "mode": "rerun",
+        "checkpoint_id": "c9",
+        "into": "session",
+        "changes": {
+            "model": "m",
+            "temperature": 0.5,
+            "prompts": {"respond": {"text": "Be kind. 친절하게."}, "analyze_intent": "2"},
+            "state": {"values": {"intent": None}, "as_node": "respond"},
+            "tools": "live",
+            "models": "live",
+            "answers": {"respond": "1+1=2"},
+        },
+    }
+
+
+def test_a_run_is_run_again_from_where_it_began(service: Service, run: Run) -> None:
+    done = ("done", {"status": "success", "usage": None, "cost": 0, "checkpoint_id": "c", "ms": 1})
+    service.answers["GET", f"/threads/{SESSION}/runs/{RUN}"] = {"run_id": RUN}
+    service.answers["POST", f"/runs/{RUN}/replay"] = stream([*BEGIN, done])
+
+    code, _, _ = run("replay", SESSION, "--run", RUN, "--mode", "rerun", "--temperature", "0", "--url", service.url)
+
+    assert code == 0
+    assert service.requests[-1][2] == {"mode": "rerun", "changes": {"temperature": 0}, "into": "branch"}
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--prompt", "respond"), "NAME=VALUE"),
+        (("--answer", "=x"), "NAME=VALUE"),
+        (("--prompt", "respond=@/nowhere/at/all"), "/nowhere/at/all"),
+        (("--state", "[1]"), "JSON object"),
+        (("--state", "{"), "JSON object"),
+        (("--as-node", "respond"), "--state"),
+        (("--mode", "recorded", "--model", "m"), "rerun"),
+    ],
+)
+def test_a_rerun_that_makes_no_sense_is_not_asked_for(
+    service: Service, run: Run, options: tuple[str, ...], word: str
+) -> None:
+    code, _, told = run("replay", SESSION, "--mode", "rerun", "--checkpoint", "c", *options, "--url", service.url)
+
+    assert code != 0
+    assert word in told
+    assert service.requests == []
+
+
 def test_a_replay_from_a_checkpoint(service: Service, run: Run) -> None:
     service.answers["POST", f"/sessions/{SESSION}/replay"] = stream([("replay_done", {})])
     assert run("replay", SESSION, "--checkpoint", "c9", "--url", service.url)[0] == 0

@@ -160,6 +160,28 @@ def replay(
     mode: Annotated[
         str, typer.Option(help="`recorded` plays what happened; `rerun` executes it again on a new branch.")
     ] = "recorded",
+    model: Annotated[str | None, typer.Option(help="Re-run: another model.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="Re-run: another temperature.")] = None,
+    message: Annotated[str | None, typer.Option(help="Re-run: ask this in place of the turn's question.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VERSION", help="Re-run: another prompt; NAME=@FILE for a text.")
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Re-run: write this to the state first; @FILE reads a file.")
+    ] = None,
+    as_node: Annotated[str | None, typer.Option(help="Re-run: the node that writes the state.")] = None,
+    tools: Annotated[
+        str | None, typer.Option(help="Re-run: answers to tool calls, `recorded` (the default) or `live`.")
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Re-run: answers of models, `recorded` (the default) or `live`.")
+    ] = None,
+    answer: Annotated[
+        list[str] | None, typer.Option(metavar="NODE=TEXT", help="Re-run: what the model answers in a node.")
+    ] = None,
+    into: Annotated[
+        str, typer.Option(help="Re-run: on a new `branch` of the session, or in a `session` of its own.")
+    ] = "branch",
     check: Annotated[
         Path | None,
         typer.Option(
@@ -170,32 +192,51 @@ def replay(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Play a session again, as it was or executed anew; with --check, hold exported ones to what they did."""
+    """Play a session again, as it was or executed anew, with changes; --check holds exported ones to what they did."""
     if check is not None:
         raise typer.Exit(_check(check, as_json=as_json))
     if session is None:
         raise typer.BadParameter("say which session, or --check DIR", param_hint="SESSION")
 
+    from threadline.app.changes import changes
     from threadline.app.chat import play
     from threadline.app.transcript import Transcript
 
     if mode not in ("recorded", "rerun"):
         raise typer.BadParameter("it is either recorded or rerun", param_hint="--mode")
-    if mode == "rerun" and checkpoint is None:
-        raise typer.BadParameter("rerun needs the checkpoint to execute from", param_hint="--checkpoint")
-    if mode == "rerun" and (run or speed):
-        raise typer.BadParameter("--run and --speed go with recorded", param_hint="--mode")
+    if mode == "rerun" and checkpoint is None and run is None:
+        raise typer.BadParameter("rerun needs the checkpoint to execute from, or a --run", param_hint="--checkpoint")
+    if mode == "rerun" and speed:
+        raise typer.BadParameter("--speed goes with recorded", param_hint="--mode")
     if run and checkpoint:
         raise typer.BadParameter(
             "it is a place in the session, so it does not go with --run", param_hint="--checkpoint"
         )
+    changed = changes(
+        model=model,
+        temperature=temperature,
+        message=message,
+        prompts=prompt or (),
+        state=state,
+        as_node=as_node,
+        tools=tools,
+        models=models,
+        answers=answer or (),
+    )
+    if mode == "recorded" and (changed or into != "branch"):
+        raise typer.BadParameter("a recording is played as it is; changes are for --mode rerun", param_hint="--mode")
     with _client(url, key) as client:
         transcript = Transcript(sys.stdout, live=sys.stdout.isatty(), replaying=mode == "recorded")
         if run is not None:
             client.get(f"/threads/{_id(session)}/runs/{_id(run)}")  # it must be one of this session
+        if mode == "rerun" and run is not None:
+            stream = client.rerun_run(run, changes=changed, into=into)
+        elif mode == "rerun" and checkpoint is not None:
+            stream = client.rerun(session, checkpoint_id=checkpoint, changes=changed, into=into)
+        elif run is not None:
             stream = client.replay_run(run, speed=speed)
         else:
-            stream = client.replay(session, checkpoint_id=checkpoint, mode=mode, speed=speed)
+            stream = client.replay(session, checkpoint_id=checkpoint, speed=speed)
         play(client, stream, transcript)
     if mode == "rerun" and transcript.failed:
         raise typer.Exit(1)

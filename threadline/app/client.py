@@ -136,15 +136,20 @@ class Client:
         answer = {"interrupt_id": interrupt_id, "value": value}
         return self._run("/chat", {"resume": answer, "stream": True} | _session(session_id))
 
-    def replay(self, session_id: str, *, checkpoint_id: str | None, mode: str, speed: str | None = None) -> Stream:
-        body = {"checkpoint_id": checkpoint_id, "mode": mode} | ({"speed": speed} if speed else {})
-        path = f"/sessions/{quote(session_id, safe='')}/replay"
-        return self._run(path, body) if mode == "rerun" else Stream(self, path, body, ends=REPLAY_ENDS, recorded=True)
+    def replay(self, session_id: str, *, checkpoint_id: str | None, speed: str | None = None) -> Stream:
+        body = {"checkpoint_id": checkpoint_id, "mode": "recorded"} | ({"speed": speed} if speed else {})
+        return Stream(self, _replay(session_id), body, ends=REPLAY_ENDS, recorded=True)
 
     def replay_run(self, run_id: str, *, speed: str | None = None) -> Stream:
         body = {"mode": "recorded"} | ({"speed": speed} if speed else {})
-        path = f"/runs/{quote(run_id, safe='')}/replay"
-        return Stream(self, path, body, ends=RUN_ENDS, recorded=True)
+        return Stream(self, _replay_run(run_id), body, ends=RUN_ENDS, recorded=True)
+
+    def rerun(self, session_id: str, *, checkpoint_id: str, changes: dict[str, Any], into: str) -> Stream:
+        body = {"checkpoint_id": checkpoint_id, "mode": "rerun", "changes": changes, "into": into}
+        return self._run(_replay(session_id), body)
+
+    def rerun_run(self, run_id: str, *, changes: dict[str, Any], into: str) -> Stream:
+        return self._run(_replay_run(run_id), {"mode": "rerun", "changes": changes, "into": into})
 
     def _run(self, path: str, body: dict[str, Any]) -> Stream:
         return Stream(self, path, body, ends=RUN_ENDS)
@@ -295,6 +300,14 @@ def _host(url: str) -> str:
     if address.scheme not in ("http", "https") or not address.host:
         raise Invalid(f"{url} is not the address of a service. It looks like http://127.0.0.1:8123.")
     return address.host
+
+
+def _replay(session_id: str) -> str:
+    return f"/sessions/{quote(session_id, safe='')}/replay"
+
+
+def _replay_run(run_id: str) -> str:
+    return f"/runs/{quote(run_id, safe='')}/replay"
 
 
 def _session(session_id: str | None) -> dict[str, str]:

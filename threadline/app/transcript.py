@@ -67,7 +67,8 @@ class Transcript:
             self._begin(f"  ▸ {name} …")
         else:
             mark = "✗" if data["status"] == "failed" else "▸"
-            self._finish(f"  ▸ {name} …", f"  {mark} {name} … {_ms(data['ms'])}")
+            recorded = ", recorded" if data.get("recorded") else ""
+            self._finish(f"  ▸ {name} …", f"  {mark} {name} … {_ms(data['ms'])}{recorded}")
 
     def _show_intent(self, data: dict[str, Any]) -> None:
         confidence = data.get("confidence")
@@ -80,8 +81,8 @@ class Transcript:
             self._begin(f"{call} …")
             return
         outcome = f"→ {_compact(data['result'])}" if data["status"] == "finished" else f"✗ {data['error']}"
-        cached = ", cached" if data.get("cached") else ""
-        self._finish(f"{call} …", f"{call} {outcome}", ending=f"  {_ms(data.get('ms'))}{cached}")
+        source = ", recorded" if data.get("recorded") else ", cached" if data.get("cached") else ""
+        self._finish(f"{call} …", f"{call} {outcome}", ending=f"  {_ms(data.get('ms'))}{source}")
 
     def _show_token(self, data: dict[str, Any]) -> None:
         if not self._in_text:
@@ -108,10 +109,12 @@ class Transcript:
         self._write(f"✗ {clean(data['message'])}{again}\n")
 
     def _show_done(self, data: dict[str, Any]) -> None:
-        tokens = (data.get("usage") or {}).get("total_tokens")
+        usage = data.get("usage") or {}
+        tokens, recorded = usage.get("total_tokens"), usage.get("recorded_calls")
         parts = [
             data["status"],
             f"{tokens} tokens" if tokens is not None else "",
+            f"model calls: {usage['model_calls']} made, {recorded} recorded" if recorded is not None else "",
             f"${data['cost']:.4f}" if data.get("cost") else "",
             _ms(data.get("ms")),
         ]

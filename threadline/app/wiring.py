@@ -46,6 +46,7 @@ from threadline.services.permission import Permission
 from threadline.services.rebuild import Rebuild
 from threadline.services.redaction import named_like_secrets
 from threadline.services.replay import Replay
+from threadline.services.rerun import Reruns
 from threadline.services.retention import Retention, rebuilder
 from threadline.services.runner import Runner
 from threadline.services.runs import Runs
@@ -240,6 +241,16 @@ async def open_services(settings: Settings, *, scratch: bool = False) -> AsyncIt
         if recovered:
             log.info("runs_taken_up", runs=recovered)
 
+        reruns = Reruns(
+            threads=threads,
+            runs=service,
+            states=states,
+            records=runs,
+            graphs=graphs,
+            saver=saver,
+            lines=lines,
+            known_model=kit.models.known,
+        )
         calls = Calls(assistants=assistants, webhooks=webhooks)
         crons = Crons(SqlCrons(database), calls=calls, runs=service, assistants=assistants, permission=permission)
         await stack.enter_async_context(crons.open())
@@ -274,6 +285,7 @@ async def open_services(settings: Settings, *, scratch: bool = False) -> AsyncIt
             checkpoints=checkpoints,
             states=states,
             replay=Replay(lineage=saver, threads=thread_records, runs=runs, log=event_log, rebuild=rebuild),
+            reruns=reruns,
             branches=branches,
             comparison=comparison,
             share=share,

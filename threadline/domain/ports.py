@@ -205,8 +205,9 @@ class Turns(Protocol):
 
     async def get(self, session_id: str, turn_id: str) -> Turn | None: ...
 
-    async def copy(self, source: str, target: str) -> None:
-        """Give session `target` the turns of session `source` too, in their order."""
+    async def copy(self, source: str, target: str, *, without: Collection[str] = ()) -> None:
+        """Give session `target` the turns of session `source` too, in their order; but where `without` names
+        checkpoints, none that ended at one of these, or at none."""
         ...
 
     async def summary(self, session_ids: Sequence[str]) -> dict[str, TurnSummary]:
@@ -268,6 +269,11 @@ class Lines(Protocol):
     async def cut(self, thread_id: str, checkpoint_ids: Collection[str]) -> bool:
         """Take these checkpoints, the end of a branch, with their writes and what subgraphs did under them. False if
         that cannot be done now: a run is unfinished, one of them was pinned. Conflict if others come after them."""
+        ...
+
+    async def copy_line(self, source: str, target: str, checkpoint_ids: Collection[str]) -> None:
+        """Copy these checkpoints of a thread, and those of subgraphs below them, to a thread that has none yet. Raises
+        Conflict if it has."""
         ...
 
 

@@ -12,10 +12,10 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import StateSnapshot
 
 from threadline.domain import ports
-from threadline.domain.errors import Conflict, Missing
+from threadline.domain.errors import Missing
 from threadline.domain.records import Caller, Pin, Thread
 from threadline.services.graphs import Graph, Graphs
-from threadline.services.payload import jsonable, text_of
+from threadline.services.payload import jsonable
 
 
 class Checkpoints:
@@ -82,16 +82,6 @@ class Checkpoints:
     async def latest(self, thread: Thread, caller: Caller) -> StateSnapshot:
         async with self._graphs.of_thread(thread, caller) as graph:
             return await graph.aget_state(_config(thread))
-
-    async def question(self, thread: Thread, caller: Caller, checkpoint_id: str) -> str | None:
-        """The user message a re-run from this checkpoint answers. Raises Missing, or Conflict if nothing is next."""
-        async with self._graphs.of_thread(thread, caller) as graph:
-            snapshot = await self._snapshot(graph, thread, checkpoint_id)
-        if not snapshot.next:
-            raise Conflict("Nothing is next after this checkpoint, so there is nothing to execute again.")
-        messages = snapshot.values.get("messages") or [] if isinstance(snapshot.values, dict) else []
-        human = [message for message in messages if getattr(message, "type", None) == "human"]
-        return text_of(human[-1]) if human else None
 
     async def pin(self, thread: Thread, caller: Caller, checkpoint_id: str, name: str | None) -> Pin:
         """Keep a checkpoint whatever retention says, under a name or none; again, to rename it. Raises Missing."""

@@ -46,7 +46,7 @@ class Sessions:
 
     async def begin(self, run: Run) -> None:
         """A run has begun: its question joins the document."""
-        if not run.kwargs.get("message") or "rerun_of" in run.kwargs or run.kwargs.get("temporary"):
+        if not run.kwargs.get("message") or not words.asks(run.kwargs) or run.kwargs.get("temporary"):
             return
         question = words.asked(run.kwargs["message"], at=run.created_at, turn_id=run.turn_id)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -198,6 +198,32 @@ class States:
 
     async def copy(self, thread: Thread, caller: Caller) -> Thread:
         """A new thread with the same state, past and conversation. Its runs are not copied."""
+
+        async def fill(new: Thread) -> None:
+            await self._saver.acopy_thread(thread.thread_id, new.thread_id)
+            await self._turns.copy(thread.thread_id, new.thread_id)
+
+        return await self._copied(thread, caller, fill, error=thread.error)
+
+    async def copy_line(
+        self, thread: Thread, caller: Caller, checkpoint_ids: Sequence[str], *, without: Collection[str]
+    ) -> Thread:
+        """A new thread with these checkpoints alone, and the turns that did not end at one of those in `without`."""
+
+        async def fill(new: Thread) -> None:
+            await self._lines.copy_line(thread.thread_id, new.thread_id, checkpoint_ids)
+            await self._turns.copy(thread.thread_id, new.thread_id, without=without)
+
+        return await self._copied(thread, caller, fill)
+
+    async def _copied(
+        self,
+        thread: Thread,
+        caller: Caller,
+        fill: Callable[[Thread], Awaitable[None]],
+        *,
+        error: Mapping[str, Any] | None = None,
+    ) -> Thread:
         now, thread_id = datetime.now(UTC), uuid4()
         value: dict[str, Any] = {"thread_id": thread_id, "metadata": dict(thread.metadata), "if_exists": "raise"}
         await self._permission.ask(caller, "threads", "create", value)
@@ -212,9 +238,8 @@ class States:
         )
         await self._threads.create(new)
         try:
-            await self._saver.acopy_thread(thread.thread_id, new.thread_id)
-            await self._turns.copy(thread.thread_id, new.thread_id)
-            return await self.refresh(new, caller, error=thread.error)
+            await fill(new)
+            return await self.refresh(new, caller, error=error)
         except BaseException:
             await self._saver.adelete_thread(new.thread_id)
             await self._threads.delete(new.thread_id)

@@ -38,10 +38,17 @@ def unique(words: Iterable[str]) -> list[str]:
 
 
 def question(turn: Turn) -> dict[str, Any] | None:
-    """The user's side of a turn as a message of the session document; a re-run asks nothing anew."""
-    if turn.user_message is None or "rerun_of" in turn.extra_metadata:
+    """The user's side of a turn as a message of the session document; a re-run asks nothing anew as a rule."""
+    if turn.user_message is None or not asks(turn.extra_metadata):
         return None
     return asked(turn.user_message, at=turn.created_at, turn_id=turn.extra_metadata["turn_id"])
+
+
+def asks(kwargs: Mapping[str, Any]) -> bool:
+    """Whether a run asks what its session has not been asked: a re-run does if its message was changed, or if it goes
+    on in a session of its own. `kwargs` are the run's, or its turn's metadata."""
+    changes = kwargs.get("changes") or {}
+    return "rerun_of" not in kwargs or changes.get("message") is not None or changes.get("into") == "session"
 
 
 def asked(text: str, *, at: datetime, turn_id: str) -> dict[str, Any]:

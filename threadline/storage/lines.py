@@ -13,7 +13,7 @@ from langgraph.constants import START
 
 from threadline.domain.errors import Unavailable
 from threadline.domain.records import Place
-from threadline.storage import heads
+from threadline.storage import heads, retention
 from threadline.storage.pruner import HistoryPruner
 from threadline.storage.pruning import made_at
 from threadline.storage.readers import Readers
@@ -65,6 +65,10 @@ class SavedLines:
 
     async def switch(self, thread_id: str, checkpoint_id: str) -> bool:
         return await self._writer.change(lambda connection: heads.switch(connection, thread_id, checkpoint_id))
+
+    async def copy_line(self, source: str, target: str, checkpoint_ids: Collection[str]) -> None:
+        ids = list(checkpoint_ids)
+        await self._writer.change(lambda connection: retention.copy_line(connection, source, target, ids))
 
     async def cut(self, thread_id: str, checkpoint_ids: Collection[str]) -> bool:
         for _ in range(ATTEMPTS):

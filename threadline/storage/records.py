@@ -304,9 +304,12 @@ class SqlTurns:
         row = await self._database.read(lambda connection: _first(connection, statements.TURN, **given))
         return Turn(**row) if row else None
 
-    async def copy(self, source: str, target: str) -> None:
+    async def copy(self, source: str, target: str, *, without: Collection[str] = ()) -> None:
         columns = [column for column in chat_history.c if column.name not in ("id", "session_id")]
         rows = select(literal(target), *columns).where(chat_history.c.session_id == source).order_by(chat_history.c.id)
+        if without:
+            gone = select(func.json_each(orjson.dumps(list(without)).decode()).table_valued("value").c.value)
+            rows = rows.where(func.json_extract(chat_history.c.extra_metadata, "$.checkpoint_id").not_in(gone))
         names = ["session_id", *(column.name for column in columns)]
         async with self._database.writer.begin() as connection:
             await connection.execute(insert(chat_history).from_select(names, rows))
