@@ -437,3 +437,16 @@ async def test_reading_a_branch_that_goes_meanwhile(scripted: Client, model: Mod
             group.create_task(read(one))
         group.create_task(compare())
         await call(scripted, "DELETE", f"/sessions/{session_id}/branches/{new['branch_id']}", 204)
+
+
+async def test_a_replay_follows_the_branch_the_session_stands_on(scripted: Client, model: ModelStub) -> None:
+    session_id, turns, again = await forked(scripted, model)
+    old = turns[-1][-1].data["checkpoint_id"]
+
+    def runs(frames: list[Frame]) -> list[str]:
+        return [frame.data["run_id"] for frame in frames if frame.event == "session"]
+
+    assert runs(await replay(scripted, session_id, "recorded"))[-1] == again[0].data["run_id"]
+    [other] = [one["branch_id"] for one in await tree(scripted, session_id) if one["head_checkpoint_id"] == old]
+    await call(scripted, "POST", f"/sessions/{session_id}/branches/{other}/switch")
+    assert runs(await replay(scripted, session_id, "recorded")) == [turn[0].data["run_id"] for turn in turns]
