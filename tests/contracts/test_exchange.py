@@ -91,17 +91,7 @@ async def test_a_thread_leaves_and_arrives_as_it_was(place: Place) -> None:
     assert await place.stored(OLD) == stored
 
 
-async def test_heads_and_branches_go_along_where_there_is_a_place_for_them(place: Place) -> None:
-    with sqlite3.connect(place.file) as connection:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS heads (thread_id TEXT, checkpoint_ns TEXT, checkpoint_id TEXT, since TEXT,"
-            " PRIMARY KEY (thread_id, checkpoint_ns))"
-        )
-    with sqlite3.connect(place.file.with_name("history.db")) as connection:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS branches (thread_id TEXT, checkpoint_id TEXT, name TEXT, main BOOLEAN,"
-            " created_at DATETIME, PRIMARY KEY (thread_id, checkpoint_id))"
-        )
+async def test_heads_and_branches_go_along(place: Place) -> None:
     branch = StoredBranch("2", "the other", True, NOW)
     stored = [checkpoint("1"), checkpoint("2", "1"), checkpoint("3", "1"), StoredHead("", "2", "3")]
 

@@ -142,6 +142,30 @@ async def test_an_imported_session_goes_on_and_is_run_again(scripted: Client, mo
     assert await states(scripted, session_id) == before
 
 
+async def test_its_branches_come_along_and_it_stands_where_it_stood(scripted: Client, model: ModelStub) -> None:
+    session_id, _ = await three_turns(scripted, model)
+    model.script(intent(), answer("a branch"))
+    await replay(scripted, session_id, "rerun", (await steps(scripted, session_id))[1]["checkpoint_id"])
+    young, old = (await scripted.json(f"/sessions/{session_id}/branches"))["items"]
+    for branch, name in ((young, "the other"), (old, "the first")):
+        await scripted.http.put(f"/sessions/{session_id}/branches/{branch['branch_id']}", json={"name": name})
+    await scripted.http.post(f"/sessions/{session_id}/branches/{old['branch_id']}/switch")
+
+    new = (await imported(scripted, await exported(scripted, session_id)))["session_id"]
+
+    then, now = [(await scripted.json(f"/sessions/{one}/branches"))["items"] for one in (session_id, new)]
+    assert [_without_runs(branch) for branch in now] == [_without_runs(branch) for branch in then]
+    assert [branch["name"] for branch in now] == ["the other", "the first"]
+    model.script(intent(), answer("still on the first"))
+    await scripted.chat("go on", new)
+    said = [m["content"] for m in model.calls[-1].body["messages"] if m["role"] == "user"]
+    assert said[:3] == ["hi", "what is 6*7?", "thanks"]
+
+
+def _without_runs(branch: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in branch.items() if "run" not in name}
+
+
 async def test_twice_imported_is_two_sessions(scripted: Client, model: ModelStub) -> None:
     session_id, _ = await three_turns(scripted, model)
     file = await exported(scripted, session_id)

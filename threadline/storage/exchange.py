@@ -16,7 +16,6 @@ PLACE = "thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
 CHECKPOINT = f"SELECT type, checkpoint, metadata FROM checkpoints WHERE {PLACE}"
 WRITES = f"SELECT task_id, task_path, idx, channel, type, value FROM writes WHERE {PLACE} ORDER BY task_id, idx"
 
-HAS_HEADS = "SELECT 1 FROM sqlite_master WHERE name = 'heads'"
 HEADS = "SELECT checkpoint_ns, checkpoint_id, since FROM heads WHERE thread_id = ? ORDER BY checkpoint_ns"
 STAND = "INSERT OR REPLACE INTO heads (thread_id, checkpoint_ns, checkpoint_id, since) VALUES (?, ?, ?, ?)"
 
@@ -43,22 +42,16 @@ def _stored(connection: sqlite3.Connection, thread_id: str, keys: Sequence[Key])
         yield StoredCheckpoint(checkpoint_ns, checkpoint_id, parent_id, type_ or "", data or b"", _bytes(metadata))
         for task_id, task_path, idx, channel, kind, value in connection.execute(WRITES, place):
             yield StoredWrite(checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, kind or "", value or b"")
-    if _has_heads(connection):
-        ids = {(ns, id) for ns, id, _ in keys}
-        for checkpoint_ns, checkpoint_id, since in connection.execute(HEADS, (thread_id,)):
-            if (checkpoint_ns, since) in ids and (not checkpoint_id or (checkpoint_ns, checkpoint_id) in ids):
-                yield StoredHead(checkpoint_ns, checkpoint_id, since)
+    ids = {(ns, id) for ns, id, _ in keys}
+    for checkpoint_ns, checkpoint_id, since in connection.execute(HEADS, (thread_id,)):
+        if (checkpoint_ns, since) in ids and (not checkpoint_id or (checkpoint_ns, checkpoint_id) in ids):
+            yield StoredHead(checkpoint_ns, checkpoint_id, since)
 
 
 def stand(connection: sqlite3.Connection, thread_id: str, heads: Sequence[StoredHead]) -> None:
-    """Write where namespaces stand, in a file that has a place for it."""
-    if heads and _has_heads(connection):
-        rows = [(thread_id, head.checkpoint_ns, head.checkpoint_id, head.since) for head in heads]
-        connection.executemany(STAND, rows)
-
-
-def _has_heads(connection: sqlite3.Connection) -> bool:
-    return connection.execute(HAS_HEADS).fetchone() is not None
+    """Write where namespaces stand."""
+    rows = [(thread_id, head.checkpoint_ns, head.checkpoint_id, head.since) for head in heads]
+    connection.executemany(STAND, rows)
 
 
 def rows(

@@ -10,25 +10,17 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import Boolean, Connection, column, delete, insert, select, table
+from sqlalchemy import Connection, delete, insert, select
 
 from threadline.domain.events import Event
 from threadline.domain.records import Pin, Run, Thread, Turn
 from threadline.domain.stored import Stored, StoredBranch, Taken
 from threadline.storage.database import Database
 from threadline.storage.records import pack, unpack
-from threadline.storage.tables import UtcDateTime, chat_history, imports, pins, run_logs, runs, threads
+from threadline.storage.tables import branches, chat_history, imports, pins, run_logs, runs, threads
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
-
-
-branches = table(
-    "branches",
-    *(column(name) for name in ("thread_id", "checkpoint_id", "name")),
-    column("main", Boolean()),
-    column("created_at", UtcDateTime()),
-)
 
 
 class Checkpoints(Protocol):
@@ -129,15 +121,9 @@ def _taken(connection: Connection, thread: Thread, stored: Callable[[], Any]) ->
 
 
 def _branches(connection: Connection, thread_id: str) -> list[StoredBranch]:
-    if not _has_branches(connection):
-        return []
-    query = select(*(each for each in branches.c if each.name != "thread_id"))
+    query = select(*(each for each in branches.c if each is not branches.c.thread_id))
     query = query.where(branches.c.thread_id == thread_id).order_by(branches.c.created_at, branches.c.checkpoint_id)
     return [StoredBranch(**row) for row in connection.execute(query).mappings()]
-
-
-def _has_branches(connection: Connection) -> bool:
-    return connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'branches'").first() is not None
 
 
 def _finish(
@@ -153,6 +139,6 @@ def _finish(
         connection.execute(insert(chat_history), rows)
     if pinned:
         connection.execute(insert(pins), [asdict(pin) for pin in pinned])
-    if named and _has_branches(connection):
+    if named:
         connection.execute(insert(branches), [{"thread_id": thread.thread_id, **asdict(one)} for one in named])
     connection.execute(delete(imports).where(imports.c.thread_id == thread.thread_id))
