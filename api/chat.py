@@ -52,24 +52,24 @@ class ChatBody(BaseModel):
     responses={200: {"content": {"text/event-stream": {}, "application/json": {}}}},
 )
 async def chat(body: ChatBody, caller: Asking, context: Using) -> Response:
-    _check_text(body, context.max_message_chars)
+    check_text(body.message, body.resume and body.resume.value, max_chars=context.max_message_chars)
     resume = Resume(body.resume.interrupt_id, body.resume.value) if body.resume else None
     request = StartRun(caller, thread_id=body.session_id, message=body.message, resume=resume, shown=True)
     run = await context.runs.start(request)
     return run_stream(context, run) if body.stream else await _whole(context, run)
 
 
-def _check_text(body: ChatBody, max_chars: int) -> None:
+def check_text(message: str | None, beside: Any, *, max_chars: int) -> None:
     """Raises Invalid for what cannot be said or kept."""
-    if body.message is not None:
-        if not body.message.strip():
+    if message is not None:
+        if not message.strip():
             raise Invalid("message: it is empty")
-        if len(body.message) > max_chars:
-            raise Invalid(f"message: it has {len(body.message)} characters; at most {max_chars} are accepted")
-        if "\0" in body.message:
+        if len(message) > max_chars:
+            raise Invalid(f"message: it has {len(message)} characters; at most {max_chars} are accepted")
+        if "\0" in message:
             raise Invalid("message: it holds a null byte")
     try:
-        orjson.dumps([body.message, body.resume and body.resume.value])
+        orjson.dumps([message, beside])
     except (TypeError, ValueError):
         raise Invalid("the text is not valid Unicode") from None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
@@ -13,15 +14,19 @@ from threadline.domain.ports import Turns
 from threadline.domain.records import Caller
 from threadline.services.assistants import Assistants
 from threadline.services.auth import Keys
+from threadline.services.branches import Branches
 from threadline.services.calls import Calls
 from threadline.services.checkpoints import Checkpoints
+from threadline.services.comparison import Comparison
 from threadline.services.crons import Crons
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
 from threadline.services.permission import Permission
 from threadline.services.replay import Replay
+from threadline.services.rerun import Reruns
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
+from threadline.services.share import Share
 from threadline.services.snapshots import Snapshots
 from threadline.services.states import States
 from threadline.services.store import Stores
@@ -42,7 +47,8 @@ class Surface:
 class Context:
     """Everything the routes may call, and the few values they need. Built by `threadline.app.wiring`.
 
-    `checks` gives a name and a check for everything `/ready` looks at; a check raises what is wrong.
+    `checks` gives a name and a check for everything `/ready` looks at; a check raises what is wrong. Whoever stops the
+    server cancels the `open_streams`.
     """
 
     runs: Runs
@@ -55,6 +61,10 @@ class Context:
     checkpoints: Checkpoints
     states: States
     replay: Replay
+    reruns: Reruns
+    branches: Branches
+    comparison: Comparison
+    share: Share
     turns: Turns
     stores: Stores
     permission: Permission
@@ -68,14 +78,18 @@ class Context:
     heartbeat: float
     server_heartbeat: float
     max_message_chars: int
+    open_streams: set[asyncio.Task[None]] = field(default_factory=set)
 
 
-def _context(request: Request) -> Context:
+# Both wait for nothing, but FastAPI would call a plain function in a thread.
+
+
+async def _context(request: Request) -> Context:
     context: Context = request.app.state.context
     return context
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller  # set by `api.gate`, which no request gets round
     return caller
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from langgraph_sdk.auth.exceptions import HTTPException as Refusal
@@ -29,7 +29,7 @@ class Gate:
     /metrics too.
 
     Unless `any_host`, a request must name this machine as its host: a web page whose name was made to point here by
-    its owner (DNS rebinding) is turned away.
+    its owner (DNS rebinding) is turned away. `larger` are the paths whose bodies have a limit of their own.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Gate:
         max_body_bytes: int,
         metrics_public: bool,
         any_host: bool,
+        larger: Mapping[str, int] | None = None,
     ) -> None:
         self._app = app
         self._keys = keys
@@ -49,6 +50,7 @@ class Gate:
         self._rate_limit = rate_limit
         self._max_body_bytes = max_body_bytes
         self._any_host = any_host
+        self._larger = larger or {}
         self._open = (*OPEN, "/metrics") if metrics_public else OPEN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,8 +58,9 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if int(headers.get("content-length") or 0) > self._max_body_bytes:
-            await problem(413, self._too_large(), kind="invalid")(scope, receive, send)
+        most = self._larger.get(scope["path"], self._max_body_bytes)
+        if int(headers.get("content-length") or 0) > most:
+            await problem(413, _too_large(most), kind="invalid")(scope, receive, send)
             return
         if not self._any_host and not is_loopback(_host(headers)):
             words = "Without API keys the service answers only to localhost, 127.0.0.1 and [::1]."
@@ -70,7 +73,7 @@ class Gate:
         introduced = path == INFO and self._permission.authenticates
         opened = path in self._open or path.startswith("/static/") or scope["method"] == "OPTIONS"
         guarded = not (opened or introduced)
-        receive = self._measured(receive)
+        receive = _measured(receive, most)
         try:
             if self._permission.authenticates:
                 if guarded or (introduced and not opened):
@@ -106,23 +109,6 @@ class Gate:
             await send(message)
 
         await self._app(scope, receive, answer)
-
-    def _measured(self, receive: Receive) -> Receive:
-        """`receive` for bodies that do not say how long they are."""
-        seen = 0
-
-        async def measured() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._max_body_bytes:
-                raise HTTPException(413, self._too_large())
-            return message
-
-        return measured
-
-    def _too_large(self) -> str:
-        return f"The body is larger than {self._max_body_bytes} bytes."
 
 
 class Replayed:
@@ -162,6 +148,25 @@ class Replayed:
             self._again += 1
             return self._read[self._again - 1]
         return await self._receive()
+
+
+def _measured(receive: Receive, most: int) -> Receive:
+    """`receive` for bodies that do not say how long they are."""
+    seen = 0
+
+    async def measured() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise HTTPException(413, _too_large(most))
+        return message
+
+    return measured
+
+
+def _too_large(most: int) -> str:
+    return f"The body is larger than {most} bytes."
 
 
 async def _parsed(request: Request) -> Any:

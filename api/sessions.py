@@ -1,24 +1,25 @@
-"""Sessions: list, read, delete; their history, checkpoints and replay."""
+"""Sessions: list, read, delete; their history and checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from api.context import Asking, Context, Limit, Using, page
-from api.streams import respond, run_stream
-from api.wire import chat
+from api.context import Asking, Limit, Using, page
 from threadline.domain.records import TurnSummary
-from threadline.services.checkpoints import Branch
-from threadline.services.runs import StartRun
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
+
+OfBranch = Annotated[
+    str | None,
+    Query(
+        description="The id or name of a branch: leave out what was said on others only, or `all`. "
+        "Without it, the main line once one was promoted, else all."
+    ),
+]
 
 
 @router.get("", summary="Every session, the last used first")
@@ -55,8 +56,9 @@ def _status(summary: TurnSummary | None, *, busy: bool) -> str:
 
 
 @router.get("/{session_id}", summary="The session document; an expired one is rebuilt from the history")
-async def session(session_id: str, caller: Asking, context: Using) -> dict[str, Any]:
-    return await context.sessions.document(await context.threads.check(session_id, caller, "read"))
+async def session(session_id: str, caller: Asking, context: Using, branch: OfBranch = None) -> dict[str, Any]:
+    thread = await context.threads.check(session_id, caller, "read")
+    return await context.sessions.document(thread, without=await context.branches.beside(thread, branch))
 
 
 @router.delete("/{session_id}", status_code=204, summary="Delete every trace of the session")
@@ -71,10 +73,13 @@ async def history(
     context: Using,
     limit: Limit = 50,
     before: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="A row's id: list those before it.")] = None,
+    branch: OfBranch = None,
 ) -> dict[str, Any]:
     thread = await context.threads.check(session_id, caller, "read")
-    turns = await context.turns.list(thread.thread_id, limit=limit + 1, before=before)
-    items = [{**asdict(turn), "created_at": turn.created_at.isoformat()} for turn in turns]
+    without = await context.branches.beside(thread, branch)
+    turns = await context.turns.list(thread.thread_id, limit=limit + 1, before=before, without=without.runs)
+    shown = [without.shown(turn) for turn in turns]
+    items = [{**asdict(turn), "created_at": turn.created_at.isoformat()} for turn in shown]
     return page(items, limit=limit, cursor=lambda item: item["id"])
 
 
@@ -85,9 +90,15 @@ async def checkpoints(
     context: Using,
     limit: Limit = 50,
     before: Annotated[str | None, Query(description="A checkpoint_id: list those before it.")] = None,
+    branch: Annotated[str | None, Query(description="A branch: only the steps that led to its end.")] = None,
 ) -> dict[str, Any]:
     thread = await context.threads.check(session_id, caller, "read")
-    items = await context.checkpoints.history(thread, caller, limit=limit + 1, before=before)
+    if branch is None:
+        items = await context.checkpoints.history(thread, caller, limit=limit + 1, before=before)
+    else:
+        _, line = await context.branches.line(thread, branch)
+        ids = [place.checkpoint_id for place in line]
+        items = await context.checkpoints.along(thread, caller, ids, limit=limit + 1, before=before)
     return page(items, limit=limit, cursor=lambda item: item["checkpoint_id"])
 
 
@@ -124,44 +135,3 @@ async def pin(
 )
 async def unpin(session_id: str, checkpoint_id: str, caller: Asking, context: Using) -> None:
     await context.checkpoints.unpin(await context.threads.check(session_id, caller, "update"), caller, checkpoint_id)
-
-
-class ReplayBody(BaseModel):
-    """`recorded` plays what came after the checkpoint, `rerun` executes it again on a new branch."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    checkpoint_id: str | None = Field(None, description="Where to start. Without it, recorded plays all.")
-    mode: Literal["recorded", "rerun"]
-
-    @model_validator(mode="after")
-    def _rerun_from_somewhere(self) -> Self:
-        if self.mode == "rerun" and self.checkpoint_id is None:
-            raise ValueError("rerun needs a checkpoint_id")
-        return self
-
-
-@router.post(
-    "/{session_id}/replay",
-    summary="Play the session again as it was, or execute it again from a checkpoint",
-    response_class=Response,
-    responses={200: {"content": {"text/event-stream": {}}}},
-)
-async def replay(session_id: str, body: ReplayBody, caller: Asking, context: Using) -> Response:
-    if body.mode == "rerun":
-        request = StartRun(caller, thread_id=session_id, checkpoint_id=body.checkpoint_id, shown=True)
-        return run_stream(context, await context.runs.start(request))
-    thread = await context.threads.check(session_id, caller, "read")
-    branch = await context.replay.plan(thread, caller, body.checkpoint_id)
-    return respond(context, _played(context, branch, body.checkpoint_id), headers={})
-
-
-async def _played(context: Context, branch: Branch, checkpoint_id: str | None) -> AsyncGenerator[bytes]:
-    id = 0
-    async with aclosing(context.replay.play(branch, checkpoint_id)) as events:
-        async for run_id, event in events:
-            encoded = chat.encode_replayed(event, run_id=run_id, id=id + 1)
-            if encoded is not None:
-                id += 1
-                yield encoded
-    yield chat.encode_replay_done(id + 1)

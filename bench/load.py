@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -277,10 +277,12 @@ async def model_server(options: argparse.Namespace) -> AsyncIterator[dict[str, s
 
 
 @asynccontextmanager
-async def own_service(environment: dict[str, str], *, config: Path = ROOT / "langgraph.json") -> AsyncIterator[Service]:
-    """A service of a project on a free port, its state in a folder that goes with it."""
+async def own_service(
+    environment: dict[str, str], *, config: Path = ROOT / "langgraph.json", state: str | None = None
+) -> AsyncIterator[Service]:
+    """A service of a project on a free port, its state in a folder that goes with it, or in `state`, which stays."""
     redis: list[psutil.Process] = []
-    with tempfile.TemporaryDirectory(prefix="threadline-load-") as folder:
+    with nullcontext(state) if state else tempfile.TemporaryDirectory(prefix="threadline-load-") as folder:
         flags = ("--port", "0", "--data-dir", f"{folder}/data", "--config", str(config))
         try:
             async with child("-c", SERVICE, "up", *flags, environment=environment, folder=folder) as (process, line):

@@ -10,15 +10,18 @@ from weakref import WeakKeyDictionary
 
 from langgraph.graph.state import CompiledStateGraph
 
+from graph import prompts
 from graph.build import build
+from graph.choices import Choices
 from graph.state import State
 from threadline.app.kit import AgentKit, agent_kit
 from threadline.app.settings import Settings
 from threadline.domain.egress import Blocked
 from threadline.services.confined import Failed
+from threadline.services.prompts import labels
 from tools.catalog import Equipment, ToolConfig, open_toolbox
 
-Agent = CompiledStateGraph[State, None, State, State]
+Agent = CompiledStateGraph[State, Choices, State, State]
 
 _compiled: WeakKeyDictionary[asyncio.AbstractEventLoop, Agent] = WeakKeyDictionary()
 
@@ -36,7 +39,8 @@ def _compile(loop: asyncio.AbstractEventLoop) -> Agent:
     toolbox, listed = open_toolbox(_config(kit.settings), _equipment(kit))
     kit.tools[:] = listed
     models = kit.models
-    return build(
+    versions = {name: prompts.load(name).version for name in prompts.NAMES}
+    compiled = build(
         chat=models.chat,
         analysis=models.analysis,
         specs=toolbox.specs(),
@@ -44,6 +48,7 @@ def _compile(loop: asyncio.AbstractEventLoop) -> Agent:
         window=kit.settings.window,
         name_tools=models.provider == "openrouter",
     ).compile()
+    return compiled.with_config(metadata=labels(versions))
 
 
 def _config(settings: Settings) -> ToolConfig:

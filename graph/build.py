@@ -9,7 +9,8 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph import END, START, StateGraph
 
-from graph import prompts, routes
+from graph import routes
+from graph.choices import Choices
 from graph.nodes.analyze_intent import analyze_intent
 from graph.nodes.execute_tools import Tools, execute_tools
 from graph.nodes.respond import respond
@@ -25,21 +26,18 @@ def build(
     tools: Tools,
     window: int,
     name_tools: bool = False,
-) -> StateGraph[State]:
+) -> StateGraph[State, Choices]:
     """The agent, not yet compiled. `specs` describes the tools that `tools` calls; `window` is in messages.
 
     `name_tools`: the model server wants the tools named in every request about a conversation that holds tool calls.
     """
-    analyze_prompt, respond_prompt = prompts.load("analyze_intent"), prompts.load("respond")
     ask_chat = partial(ask, model=chat, specs=specs, name_tools=name_tools)
     ask_analysis = partial(ask, model=analysis, specs=specs, name_tools=name_tools)
 
-    graph = StateGraph(State)
-    graph.add_node(
-        "analyze_intent", partial(analyze_intent, ask=ask_analysis, prompt=analyze_prompt, specs=specs, size=window)
-    )
+    graph = StateGraph(State, context_schema=Choices)
+    graph.add_node("analyze_intent", partial(analyze_intent, ask=ask_analysis, specs=specs, size=window))
     graph.add_node("execute_tools", partial(execute_tools, tools=tools))
-    graph.add_node("respond", partial(respond, ask=ask_chat, prompt=respond_prompt, specs=specs, size=window))
+    graph.add_node("respond", partial(respond, ask=ask_chat, specs=specs, size=window))
 
     graph.add_edge(START, "analyze_intent")
     graph.add_conditional_edges("analyze_intent", routes.after_analysis)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, TypedDict
+from typing import Annotated
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall
+from typing_extensions import TypedDict  # that of typing has no schema before Python 3.12
 
 from graph.conversation import Conversation
 

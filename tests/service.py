@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[1]
 class Frame:
     """One server-sent event as it came over the wire."""
 
-    id: int
+    id: int | str
+    """A number, but in the replay of a session, and "" where there is none."""
     event: str
     data: dict[str, Any]
 
@@ -73,7 +74,8 @@ async def frames_of(lines: AsyncIterator[str]) -> AsyncIterator[Frame]:
     fields: dict[str, str] = {}
     async for line in lines:
         if line == "" and fields:
-            yield Frame(int(fields["id"]), fields["event"], json.loads(fields["data"]))
+            id = fields.get("id", "")
+            yield Frame(int(id) if id.isdigit() else id, fields["event"], json.loads(fields["data"]))
             fields = {}
         elif line and not line.startswith(":"):
             name, _, value = line.partition(": ")

@@ -78,7 +78,10 @@ class ToolFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a call came to: either `result` or `error` is set. `args` and `result` are plain JSON."""
+    """What a call came to: either `result` or `error` is set. `args` and `result` are plain JSON.
+
+    `cached`: an equal call was made not long ago; `recorded`: a re-run found it in its recording.
+    """
 
     name: str
     args: dict[str, Any]
@@ -86,6 +89,7 @@ class Outcome:
     error: str | None
     ms: int
     cached: bool = False
+    recorded: bool = False
 
 
 class Fetch(Protocol):

@@ -15,6 +15,7 @@ from cashews import Cache
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ValidationError
 
+from threadline.services.notes import current
 from tools.contract import NOBODY, Asker, Outcome, Tool, ToolFailure
 
 log = structlog.get_logger(__name__)
@@ -84,7 +85,8 @@ class Toolbox:
         )
 
     def asks(self, name: str, args: Mapping[str, Any], asker: Asker) -> bool:
-        """Whether a person must allow this call first. A call that cannot be made asks nobody."""
+        """Whether a person must allow this call first. One that cannot be made asks nobody; nor does one that is not
+        made since a re-run has its answer in the recording."""
         tool = self._tools.get(name)
         if tool is None or asker.permissions & {"tools:*", f"tools:{name}"}:
             return False
@@ -92,7 +94,10 @@ class Toolbox:
             asked = tool.arguments.model_validate(args)
         except ValidationError:
             return False
-        return bool(self._ask_before & {name, tool.risk_of(asked)})
+        if not self._ask_before & {name, tool.risk_of(asked)}:
+            return False
+        notes = current()
+        return notes is None or not notes.knows_tool(name, tool.version, asked.model_dump(mode="json"))
 
     async def call(self, name: str, args: Mapping[str, Any], asker: Asker = NOBODY) -> Outcome:
         """Call a tool for somebody. Only a cancellation is raised; every other trouble is the outcome's `error`."""
@@ -113,12 +118,24 @@ class Toolbox:
             return outcome(given, _Landing(error=_mend(tool, error)))
 
         valid = asked.model_dump(mode="json")
+        notes = current()
+        if notes is not None and (known := notes.known_tool(name, tool.version, valid)) is not None:
+            return Outcome(name, valid, known.get("result"), known.get("error"), ms=0, recorded=True)
+        landing, cached = await self._land(tool, asked, valid, asker)
+        landed = outcome(valid, landing, cached=cached)
+        if notes is not None:
+            said = {"result": landed.result} if landed.error is None else {"error": landed.error}
+            notes.note_tool(name, tool.version, valid, said)
+        return landed
+
+    async def _land(self, tool: Tool, asked: BaseModel, valid: dict[str, Any], asker: Asker) -> tuple[_Landing, bool]:
+        """What the call comes to, and whether that was known already."""
         if self._cache is None or not tool.cacheable:
-            return outcome(valid, await _run(tool, asked, asker))
+            return await _run(tool, asked, asker), False
         whose = {"service": "", "caller": asker.caller, "session": asker.session}[tool.scope]
         key = f"{tool.name}:{tool.version}:{whose}:{orjson.dumps(valid, option=orjson.OPT_SORT_KEYS).decode()}"
         landing, shared = await self._join(key, self._kept_or_run(self._cache, key, tool, asked, asker))
-        return outcome(valid, landing, cached=landing.error is None and (shared or landing.cached))
+        return landing, landing.error is None and (shared or landing.cached)
 
     async def _join(self, key: str, call: Coroutine[Any, Any, _Landing]) -> tuple[_Landing, bool]:
         """Wait for the one call all identical askers share; the last asker to leave takes it along."""

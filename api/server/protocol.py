@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -15,11 +16,12 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from api.context import Asking, Context, Using
+from api.encoding import encoded
 from api.problems import reason
 from api.server.lookup import ThreadToRead, thread_of, thread_uuid
 from api.server.route import ServerRoute, described, reply
-from api.server.streams import reader, respond
-from api.wire import langgraph, protocol
+from api.server.streams import FROM_START, encoder_of, reader, respond
+from api.wire import protocol
 from threadline.domain.errors import Conflict, Forbidden, Invalid, Limited, Missing, ThreadlineError
 from threadline.domain.records import ENDED, Caller, Run, Thread
 from threadline.services.bodies import Json
@@ -242,12 +244,14 @@ def _is_channel(name: Any) -> bool:
 async def _events(
     context: Context, thread_id: str, caller: Caller, subscription: protocol.Subscription
 ) -> AsyncGenerator[bytes]:
-    after = max(0, protocol.position_of(subscription.since) - 1)
+    since = subscription.since
+    after = max(0, protocol.position_of(since) - 1)
     async with aclosing(context.runs.on_thread(thread_id, after=after)) as runs:
         async for run in runs:
             if not await _may_read(context, thread_id, caller):  # it may be somebody else's who made it meanwhile
                 return
-            encoder = protocol.Encoder(
+            encoder = partial(
+                protocol.Encoder,
                 subscription,
                 run_id=run.run_id,
                 graph_id=run.graph_id,
@@ -255,9 +259,10 @@ async def _events(
                 asked=run.kwargs.get("stream_mode") or (),
                 state=reader(context, run),
             )
-            async with aclosing(context.runs.portions(run)) as portions:
-                async for portion in portions:
-                    yield await encoder.encode(portion)
+            line = protocol.line_of(since) if protocol.position_of(since) == run.position else 0
+            async with aclosing(encoded(context.runs, run, encoder, after=(since,), line=line)) as portions:
+                async for _, frames in portions:
+                    yield frames
 
 
 async def _may_read(context: Context, thread_id: str, caller: Caller) -> bool:
@@ -308,22 +313,14 @@ async def _frames(
         async for run in runs:
             if not await _may_read(context, thread.thread_id, caller):  # not any more
                 return
-            asked = run.kwargs.get("stream_mode") or ()
-            encoder = langgraph.Encoder(
-                modes=(asked or ("values",)) if whole else (),
-                asked=asked,
-                state=reader(context, run),
-                thread_id=run.thread_id,
-                subgraphs=run.kwargs.get("subgraphs", False),
-                ids=True,
-                prefix=f"{run.position}-",
-                after=after[1:] if run.position == after[0] else (0, -1),
-            )
+            modes = (run.kwargs.get("stream_mode") or ("values",)) if whole else ()
+            encoder = encoder_of(context, run, modes=modes, ids=True, prefix=f"{run.position}-")
+            behind = after[1:] if run.position == after[0] else FROM_START
             last = 0
-            async with aclosing(context.runs.portions(run)) as portions:
-                async for portion in portions:
-                    last = portion[-1].id
-                    yield await encoder.encode(portion)
+            async with aclosing(encoded(context.runs, run, encoder, after=behind, line=behind[0])) as portions:
+                async for event, frames in portions:
+                    last = event.id
+                    yield frames
             if (run.position, last, 100) > after:
                 done = orjson.dumps({"status": "run_done", "run_id": run.run_id})
                 yield b"event: metadata\r\ndata: %s\r\nid: %d-%d-100\r\n\r\n" % (done, run.position, last)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 from functools import partial
 
@@ -12,6 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from api import streams
 from api.context import Context
+from api.encoding import Encoder, encoded
 from api.wire import langgraph
 from threadline.domain.errors import Conflict
 from threadline.domain.records import Run
@@ -32,17 +33,28 @@ def stream_of(
     cancels: bool = False,
 ) -> Response:
     """The run's frames after `after`, until its end. `cancels`: a reader that leaves stops the run."""
-    asked = run.kwargs.get("stream_mode") or ()
-    encoder = langgraph.Encoder(
-        modes=modes or asked or ("values",),
-        asked=asked,
+    encoder = encoder_of(
+        context,
+        run,
+        modes=modes or run.kwargs.get("stream_mode") or ("values",),
+        ids=run.kwargs.get("resumable", False) if ids is None else ids,
+    )
+    return respond(context, _frames(context, run, encoder, after=after, cancels=cancels), headers=headers)
+
+
+def encoder_of(
+    context: Context, run: Run, *, modes: Collection[str], ids: bool, prefix: str = ""
+) -> Callable[[], langgraph.Encoder]:
+    """Makes encoders of a run for readers who want these modes."""
+    return lambda: langgraph.Encoder(
+        modes=modes,
+        asked=run.kwargs.get("stream_mode") or (),
         state=reader(context, run),
         thread_id=run.thread_id,
         subgraphs=run.kwargs.get("subgraphs", False),
-        ids=run.kwargs.get("resumable", False) if ids is None else ids,
-        after=after,
+        ids=ids,
+        prefix=prefix,
     )
-    return respond(context, _frames(context, run, encoder, cancels=cancels), headers=headers)
 
 
 def reader(context: Context, run: Run) -> langgraph.ReadState:
@@ -60,13 +72,15 @@ async def nothing(*frames: bytes) -> AsyncGenerator[bytes]:
         yield frame
 
 
-async def _frames(context: Context, run: Run, encoder: langgraph.Encoder, *, cancels: bool) -> AsyncGenerator[bytes]:
+async def _frames(
+    context: Context, run: Run, encoder: Callable[[], Encoder], *, after: tuple[int, int], cancels: bool
+) -> AsyncGenerator[bytes]:
     ended = False
     try:
-        async with aclosing(context.runs.portions(run)) as portions:
-            async for portion in portions:
-                ended = portion[-1].type == "end"
-                yield await encoder.encode(portion)
+        async with aclosing(encoded(context.runs, run, encoder, after=after, line=after[0])) as portions:
+            async for last, frames in portions:
+                ended = last.type == "end"
+                yield frames
     finally:
         if cancels and not ended:
             await asyncio.shield(_cancel(context, run))

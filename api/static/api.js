@@ -110,5 +110,7 @@ export const checkpoints = (id, { before = null, limit = 50 } = {}) =>
 export const checkpoint = (id, checkpointId) => get(`/sessions/${at(id)}/checkpoints/${at(checkpointId)}`);
 
 /** @param {string} id @param {string|null} checkpointId null: all of it @param {'recorded'|'rerun'} mode @param {AbortSignal} [signal] */
-export const replay = (id, checkpointId, mode, signal) =>
-  request(`/sessions/${at(id)}/replay`, { method: 'POST', signal, body: { mode, ...(checkpointId && { checkpoint_id: checkpointId }) } });
+export const replay = (id, checkpointId, mode, signal) => {
+  const changes = mode === 'rerun' && { changes: { models: 'live', tools: 'live' } }; // who asks again wants a new answer
+  return request(`/sessions/${at(id)}/replay`, { method: 'POST', signal, body: { mode, ...(checkpointId && { checkpoint_id: checkpointId }), ...changes } });
+};

@@ -338,7 +338,7 @@ async function playRecording(item) {
     const turnOf = recordedTurns(sessionId, past.at(-1)?.user?.id, showTurns(past, { recorded: true }));
     const open = (signal) => api.replay(sessionId, item?.checkpoint_id ?? null, 'recorded', signal);
     for await (const frame of followRecording(open, { signal, still })) {
-      const shown = await turnOf(frame.data.run_id);
+      const shown = frame.run === null && turn ? turn : await turnOf(frame.run); // without: the replay itself broke off
       if (signal.aborted) return;
       if (shown !== turn) graph.reset();
       turn = shown;

@@ -1,6 +1,6 @@
 /** Server-sent events read from a fetch response: a POST can be read this way, and resumed with our own header. */
 
-/** @typedef {{id: number|null, event: string, data: any}} Frame */
+/** `run` is the run a frame of a replay is of. @typedef {{id: number|null, run: string|null, event: string, data: any}} Frame */
 
 const SILENCE = 60_000;
 
@@ -25,7 +25,7 @@ export async function* readFrames(body) {
       rest = lines.pop() ?? '';
       for (const line of lines) {
         if (line === '') {
-          if (fields.data.length) yield { id: fields.id, event: fields.event, data: JSON.parse(fields.data.join('\n')) };
+          if (fields.data.length) yield { id: fields.id, run: fields.run, event: fields.event, data: JSON.parse(fields.data.join('\n')) };
           fields = blank();
         } else {
           take(fields, line);
@@ -37,7 +37,7 @@ export async function* readFrames(body) {
   }
 }
 
-const blank = () => ({ id: /** @type {number|null} */ (null), event: 'message', data: /** @type {string[]} */ ([]) });
+const blank = () => ({ id: /** @type {number|null} */ (null), run: /** @type {string|null} */ (null), event: 'message', data: /** @type {string[]} */ ([]) });
 
 function take(fields, line) {
   const colon = line.indexOf(':');
@@ -46,7 +46,10 @@ function take(fields, line) {
   const value = colon < 0 ? '' : line.slice(colon + 1).replace(/^ /, '');
   if (name === 'data') fields.data.push(value);
   else if (name === 'event') fields.event = value;
-  else if (name === 'id' && /^\d+$/.test(value)) fields.id = Number(value);
+  else if (name === 'id') {
+    const [, run, id] = /^(?:(.+):)?(\d+)$/.exec(value) ?? [];
+    if (id) Object.assign(fields, { id: Number(id), run: run ?? null });
+  }
 }
 
 function awake(reading) {

@@ -69,7 +69,7 @@ export class Turn {
 
   /** A short key that differs whenever the same work is done anew. @param {import('./sse.js').Frame} frame */
   attempt(frame) {
-    return this.runs * 1000 + Math.floor((frame.data.source_id ?? frame.id ?? 0) / ATTEMPT_SPAN);
+    return this.runs * 1000 + Math.floor((frame.id ?? 0) / ATTEMPT_SPAN);
   }
 
   /** @param {import('./sse.js').Frame} frame */

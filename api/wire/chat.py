@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,8 +16,9 @@ class Frame(NamedTuple):
     event: str
     data: dict[str, Any]
 
-    def encode(self, id: int) -> bytes:
-        return b"id: %d\r\nevent: %s\r\ndata: %s\r\n\r\n" % (id, self.event.encode(), orjson.dumps(self.data))
+    def encode(self, id: int | None, *, prefix: bytes = b"") -> bytes:
+        place = b"" if id is None else b"id: %s%d\r\n" % (prefix, id)
+        return b"%sevent: %s\r\ndata: %s\r\n\r\n" % (place, self.event.encode(), orjson.dumps(self.data))
 
 
 def frame(event: Event) -> Frame | None:
@@ -24,7 +26,8 @@ def frame(event: Event) -> Frame | None:
     data = event.data
     match event.type:
         case "run":
-            return Frame("session", {"session_id": data["thread_id"], "run_id": data["run_id"]})
+            ids = {"session_id": data["thread_id"], "run_id": data["run_id"]}
+            return Frame("session", {**ids, "rebuilt": data["rebuilt"]} if "rebuilt" in data else ids)
         case "tasks":
             return _node(event)
         case "custom":
@@ -40,20 +43,28 @@ def frame(event: Event) -> Frame | None:
     return None
 
 
-def encode(event: Event) -> bytes | None:
-    """The frame of an event as bytes: the same for every reader."""
-    shown = frame(event)
-    return shown.encode(event.id) if shown else None
+class Encoder:
+    """One run's lines as chat frames. `prefix` stands before every id."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix.encode()
+
+    @property
+    def like(self) -> Hashable:
+        return "chat", self._prefix
+
+    async def frames(self, event: Event, *, shown: bool = True) -> Sequence[tuple[tuple[int, ...], bytes]]:
+        """The event's frame, if it has one, with the event's id."""
+        made = frame(event) if shown else None
+        return [((event.id,), made.encode(event.id, prefix=self._prefix))] if made is not None else ()
 
 
-def encode_replayed(event: Event, *, run_id: str, id: int) -> bytes | None:
-    """The frame as part of a replay: a stream with ids of its own, each frame naming the one it repeats."""
-    shown = frame(event)
-    return shown and Frame(shown.event, {**shown.data, "run_id": run_id, "source_id": event.id}).encode(id)
+def error_frame(error: Mapping[str, Any]) -> bytes:
+    """An `error` frame for what went wrong outside a run: it belongs to no event, so it has no id."""
+    return Frame("error", {key: error[key] for key in ("kind", "message", "retryable")}).encode(None)
 
 
-def encode_replay_done(id: int) -> bytes:
-    return Frame("replay_done", {}).encode(id)
+REPLAY_DONE = Frame("replay_done", {}).encode(None)
 
 
 def _node(event: Event) -> Frame | None:
@@ -62,6 +73,8 @@ def _node(event: Event) -> Frame | None:
         return None
     status = "started" if "result" not in task else "failed" if task["error"] else "finished"
     shown = {"node": task["name"], "status": status, "step": task["step"], "ms": task.get("ms")}
+    if task.get("recorded"):
+        shown["recorded"] = True
     if event.ns:
         shown["path"] = [part.partition(":")[0] for part in event.ns]
     return Frame("node", shown)

@@ -7,7 +7,7 @@ frames of that event, so it does not depend on who reads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,7 +47,6 @@ class Encoder:
         subgraphs: bool = False,
         ids: bool = False,
         prefix: str = "",
-        after: tuple[int, int] = (0, -1),
     ) -> None:
         self._modes = frozenset(modes)
         self._asked = frozenset(asked)
@@ -56,27 +55,30 @@ class Encoder:
         self._subgraphs = subgraphs
         self._ids = ids
         self._prefix = prefix.encode()
-        self._after = after
         self._metadata: dict[str | None, orjson.Fragment] = {}
         self._said: dict[str | None, AIMessageChunk] = {}
 
-    async def encode(self, events: Iterable[Event]) -> bytes:
-        """The frames of some events, one after the other; empty if they have none."""
-        encoded: list[bytes] = []
-        for event in events:
-            if event.ns and not self._subgraphs:
-                continue
-            place = "".join(f"|{part}" for part in event.ns)
-            if event.type == "messages":  # nearly all are, and they wait for nothing
-                frames = self._messages(event.data["message"], event.data["metadata"])
-            else:
-                frames = iter([frame async for frame in self._frames(event)])
-            for slot, name, data in frames:
-                if (event.id, slot) > self._after:
-                    # Accumulated messages are one list, whichever graph they come from.
-                    whose = "" if name.startswith("messages/") else place
-                    encoded.append(self._encode(name + whose, data, event.id, slot))
-        return b"".join(encoded)
+    @property
+    def like(self) -> Hashable:
+        return "langgraph", self._modes, self._subgraphs, self._ids, self._prefix
+
+    async def frames(self, event: Event, *, shown: bool = True) -> Sequence[tuple[tuple[int, ...], bytes]]:
+        """The frames of an event, each with its id and slot."""
+        if event.ns and not self._subgraphs:
+            return ()
+        place = "".join(f"|{part}" for part in event.ns)
+        if event.type == "messages":  # nearly all are, and they wait for nothing
+            frames = self._messages(event.data["message"], event.data["metadata"])
+        elif not shown:  # nothing of it is said again later
+            return ()
+        else:
+            frames = iter([frame async for frame in self._frames(event)])
+        encoded: list[tuple[tuple[int, ...], bytes]] = []
+        for slot, name, data in frames:
+            # Accumulated messages are one list, whichever graph they come from.
+            whose = "" if name.startswith("messages/") else place
+            encoded.append(((event.id, slot), self._encode(name + whose, data, event.id, slot)))
+        return encoded
 
     async def _frames(self, event: Event) -> AsyncIterator[tuple[int, str, bytes]]:
         """`(slot, event name, JSON)` of each frame of an event; a slot belongs to one kind of frame."""
@@ -93,7 +95,8 @@ class Encoder:
                 async for frame in self._checkpoint(event):
                     yield frame
             case "run":
-                yield 0, "metadata", orjson.dumps({"run_id": data["run_id"], "attempt": data["attempt"]})
+                told = {key: data[key] for key in ("run_id", "attempt", "rebuilt") if key in data}
+                yield 0, "metadata", orjson.dumps(told)
             case "end" if data["error"] is not None:
                 yield 0, "error", orjson.dumps(error_of(data["error"]))
 

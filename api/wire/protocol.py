@@ -7,7 +7,7 @@ did not subscribe.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -100,7 +100,7 @@ class _Message:
 
 
 class Encoder:
-    """One run's lines as protocol events. `position` is the run's place on its thread."""
+    """One run's lines as protocol events. `position` is its place on its thread; `prefix` stands before every id."""
 
     def __init__(
         self,
@@ -111,7 +111,9 @@ class Encoder:
         position: int,
         asked: Collection[str],
         state: ReadState,
+        prefix: str = "",
     ) -> None:
+        self._prefix = prefix.encode()
         self._subscription = subscription
         self._asked = frozenset(asked)
         self._run_id = run_id
@@ -122,19 +124,22 @@ class Encoder:
         self._subgraphs: dict[tuple[str, ...], str] = {}
         self._tasks: dict[str, tuple[str, ...]] = {}
 
-    async def encode(self, events: Iterable[Event]) -> bytes:
-        """The frames of some lines, one after the other; empty if they have none that is wanted."""
+    @property
+    def like(self) -> Hashable:
         wanted = self._subscription
-        encoded: list[bytes] = []
-        for event in events:
-            place = self._base + event.id * LINE_SPAN
-            for offset, made in enumerate(self._made(event)):
+        return "protocol", wanted.channels, wanted.namespaces, wanted.depth, self._prefix
+
+    async def frames(self, event: Event, *, shown: bool = True) -> Sequence[tuple[tuple[int, ...], bytes]]:
+        """The frames of a line that are wanted, each with its number; `since` is for who reads them."""
+        wanted = self._subscription
+        encoded: list[tuple[tuple[int, ...], bytes]] = []
+        place = self._base + event.id * LINE_SPAN
+        for offset, made in enumerate(self._made(event)):
+            if shown and wanted.wants(made.channel, made.namespace, made.name):
                 seq = place + min(offset, LINE_SPAN - 1)
-                if seq <= wanted.since or not wanted.wants(made.channel, made.namespace, made.name):
-                    continue
                 data = await self._values(event) if made.method == "values" else made.data
-                encoded.append(self._encode(made, data, event, seq))
-        return b"".join(encoded)
+                encoded.append(((seq,), self._encode(made, data, event, seq)))
+        return encoded
 
     def _encode(self, made: Made, data: Any, event: Event, seq: int) -> bytes:
         params = {"namespace": made.namespace, "timestamp": round(event.at * 1000), "data": data}
@@ -145,7 +150,8 @@ class Encoder:
             "method": made.method,
             "params": params,
         }
-        return b"event: %s\r\ndata: %s\r\nid: %d\r\n\r\n" % (made.method.encode(), orjson.dumps(envelope), seq)
+        frame = b"event: %s\r\ndata: %s\r\nid: %s%d\r\n\r\n"
+        return frame % (made.method.encode(), orjson.dumps(envelope), self._prefix, seq)
 
     def _made(self, event: Event) -> Iterator[Made]:
         ns, data = event.ns, event.data
@@ -153,7 +159,8 @@ class Encoder:
             yield from self._subgraph(ns)
         match event.type:
             case "run" if data["attempt"] == 1:
-                yield Made("lifecycle", {"event": "running", "graph_name": self._graph_id}, ())
+                rebuilt = {"rebuilt": data["rebuilt"]} if "rebuilt" in data else {}
+                yield Made("lifecycle", {"event": "running", "graph_name": self._graph_id, **rebuilt}, ())
             case "messages":
                 yield from self._message(ns, data["message"])
             case "values":
@@ -284,6 +291,22 @@ class Encoder:
         if "values" in data:
             return trimmed(data["values"])
         return trimmed(orjson.loads(await self._state(event.ns, data["checkpoint_id"])))
+
+
+def error_frame(error: Mapping[str, str]) -> bytes:
+    """An `error` frame for what went wrong outside a run: the protocol's error, without a command it answers."""
+    told = {"type": "error", "id": None, "error": error["kind"], "message": error["message"]}
+    return b"event: error\r\ndata: %s\r\n\r\n" % orjson.dumps(told)
+
+
+def seq_of(position: int, event_id: int) -> int:
+    """The greatest number of what one line of a run's log makes."""
+    return position * RUN_SPAN + event_id * LINE_SPAN + LINE_SPAN - 1
+
+
+def line_of(seq: int) -> int:
+    """The id of the line a number belongs to, in its run's log."""
+    return seq % RUN_SPAN // LINE_SPAN
 
 
 def seq_after(position: int) -> int:

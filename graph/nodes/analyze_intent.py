@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolCall
+from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamWriter
 from pydantic import ValidationError
 
+from graph import choices
 from graph.intent import Intent, response_format
-from graph.prompts import Prompt
 from graph.request import Ask, fitting
 from graph.state import State, Update, calls_made
 
@@ -23,18 +25,20 @@ _THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 async def analyze_intent(
     state: State,
     *,
+    config: RunnableConfig,
     writer: StreamWriter,
     ask: Ask,
-    prompt: Prompt,
     specs: Sequence[Mapping[str, Any]],
     size: int,
 ) -> Update:
     """Ask the model for an `Intent`; invalid output once more with what was wrong; then go on with `unknown`."""
     messages = state["messages"]
+    prompt = choices.prompt(config, "analyze_intent")
     system = SystemMessage(prompt.render(tools=describe(specs)))
+    asking = partial(ask, config=config, prompt=prompt, tags=["nostream"], response_format=response_format(specs))
 
     async def analysed(shown: Sequence[AnyMessage]) -> Intent:
-        return await _intent([system, *shown], ask=ask, wanted=response_format(specs))
+        return await _intent([system, *shown], ask=asking)
 
     intent = await fitting(messages, analysed, size=size)
     calls = _new_calls(intent, messages)
@@ -52,15 +56,15 @@ def describe(specs: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"- {spec['name']}: {spec['description']} Arguments: {spec['parameters']}" for spec in specs)
 
 
-async def _intent(messages: list[AnyMessage], *, ask: Ask, wanted: Mapping[str, Any]) -> Intent:
-    reply = await ask(messages, tags=["nostream"], response_format=wanted)
+async def _intent(messages: list[AnyMessage], *, ask: Callable[[Sequence[AnyMessage]], Awaitable[AIMessage]]) -> Intent:
+    reply = await ask(messages)
     try:
         return _parsed(reply.text)
     except ValidationError as error:
         reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
     said = AIMessage(reply.text or "(nothing)")  # servers refuse a message without content
     correction = HumanMessage(f"That was not valid ({reasons}). Answer again with only the JSON object described.")
-    reply = await ask([*messages, said, correction], tags=["nostream"], response_format=wanted)
+    reply = await ask([*messages, said, correction])
     try:
         return _parsed(reply.text)
     except ValidationError:

@@ -32,6 +32,8 @@ class Outcome(Protocol):
     def ms(self) -> int: ...
     @property
     def cached(self) -> bool: ...
+    @property
+    def recorded(self) -> bool: ...
 
 
 class Tools(Protocol):
@@ -99,6 +101,8 @@ async def _answer(call: ToolCall, writer: StreamWriter, tools: Tools, asker: Any
     writer({**brief, "status": "started", "args": call["args"]})
     outcome = await tools.call(call["name"], call["args"], asker)
     told = {**brief, "args": outcome.args, "ms": outcome.ms, "cached": outcome.cached}
+    if outcome.recorded:
+        told["recorded"] = True
     if outcome.error is not None:
         writer({**told, "status": "failed", "error": outcome.error})
         return _message(call, outcome.error, status="error")

@@ -137,6 +137,25 @@ async def test_turns_newest_first(database: Database) -> None:
     assert await turns.list(other.thread_id, limit=9) == []
 
 
+async def test_turns_are_copied_but_for_those_that_ended_elsewhere(database: Database) -> None:
+    threads, runs, turns = SqlThreads(database), SqlRuns(database), SqlTurns(database)
+    source, target, whole = thread(), thread(1), thread(2)
+    for one in (source, target, whole):
+        await threads.create(one)
+    for minutes, checkpoint_id in enumerate(["c1", "c2", None, "c3"]):
+        one = run(source, minutes, ended_at=START)
+        made = turn(one, user_message=f"in {checkpoint_id}")
+        made.extra_metadata["checkpoint_id"] = checkpoint_id
+        await runs.create(one)
+        await runs.finish(one, turn=made, log=[])
+
+    await turns.copy(source.thread_id, target.thread_id, without=["c2", "c9"])
+    await turns.copy(source.thread_id, whole.thread_id)
+
+    assert [t.user_message for t in await turns.list(target.thread_id, limit=9)] == ["in c3", "in c1"]
+    assert len(await turns.list(whole.thread_id, limit=9)) == 4
+
+
 async def test_delete_takes_everything_of_the_thread(database: Database, tmp_path: Path) -> None:
     threads, runs, turns = SqlThreads(database), SqlRuns(database), SqlTurns(database)
     gone, kept = thread(), thread()

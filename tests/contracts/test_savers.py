@@ -669,6 +669,36 @@ async def test_a_copy_goes_its_own_way(saver: TieredSaver) -> None:
         await saver.acopy_thread(config["configurable"]["thread_id"], copied["configurable"]["thread_id"])
 
 
+async def test_a_line_is_copied_without_what_is_beside_it(saver: TieredSaver, database: str) -> None:
+    config, copied = thread(), thread()
+    inner = conversation(None, think=asks)
+    graph = conversation(saver, think=inner)
+    await graph.ainvoke(said("one"), config, durability="sync")
+    await graph.ainvoke(Command(resume="yes"), config, durability="sync")
+    first = await graph.aget_state(config)
+    await graph.ainvoke(said("two"), config, durability="sync")
+    line, place = [], first
+    while True:
+        line.append(place.config["configurable"]["checkpoint_id"])
+        if place.parent_config is None:
+            break
+        place = await graph.aget_state(place.parent_config)
+
+    await saver.lines().copy_line(config["configurable"]["thread_id"], copied["configurable"]["thread_id"], line)
+
+    there = await graph.aget_state(copied)
+    assert there.values == first.values
+    assert [s.config["configurable"]["checkpoint_id"] async for s in graph.aget_state_history(copied)] == line
+    with sqlite3.connect(database.removeprefix("sqlite:///")) as file:
+        below = "SELECT count(*) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns != ''"
+        of = [file.execute(below, (one["configurable"]["thread_id"],)).fetchone()[0] for one in (config, copied)]
+    assert 0 < of[1] < of[0], "subgraphs come along, those of other steps do not"
+    await graph.ainvoke(said("three"), copied, durability="sync")
+    assert await texts(graph, copied) == [*(message.content for message in first.values["messages"]), "three"]
+    with pytest.raises(Conflict):
+        await saver.lines().copy_line(config["configurable"]["thread_id"], copied["configurable"]["thread_id"], line)
+
+
 async def test_sqlite_answers_are_what_sqlite_holds(tiered: Bench) -> None:
     """The newest checkpoint is the one with the greatest id, for us as for anyone who opens the file."""
     config = thread()

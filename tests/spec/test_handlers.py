@@ -180,7 +180,10 @@ CASES = (
     Case("GET /sessions/{session_id}/checkpoints/{checkpoint_id}", "threads.read"),
     Case("PUT /sessions/{session_id}/checkpoints/{checkpoint_id}/pin", "threads.update"),
     Case("DELETE /sessions/{session_id}/checkpoints/{checkpoint_id}/pin", "threads.update"),
+    Case("GET /sessions/{session_id}/replay", "threads.read"),
     Case("POST /sessions/{session_id}/replay", "threads.read", {"mode": "recorded"}),
+    Case("GET /runs/{run_id}/replay", "threads.read"),
+    Case("POST /runs/{run_id}/replay", "threads.read", {"mode": "recorded"}),
     Case(
         "POST /sessions/{session_id}/replay",
         "threads.create_run threads.read",

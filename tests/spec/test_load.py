@@ -25,7 +25,7 @@ import pytest
 from tests.service import CLEAN, ROOT, Client, Frame, settings
 from tests.stubs.model_server import ModelStub
 from threadline.app.logs import configure
-from threadline.app.server import listen, serve
+from threadline.app.server import listen, run
 
 LIMIT = 0.05
 """Seconds one callback may hold up the event loop, and every other chat with it."""
@@ -225,8 +225,9 @@ def main() -> None:
     """The watched process: serves, and watches its loop from a line on its standard input to the end of that."""
     configure(level="error", format="json")
     threading.Thread(target=_obey, args=(watch := Watch(),), daemon=True).start()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with watch.installed():
-        serve(settings(**json.loads(sys.argv[1])))
+        asyncio.run(run(settings(**json.loads(sys.argv[1]))))  # asyncio's own loop: uvloop's callbacks go unseen
 
 
 def _obey(watch: Watch) -> None:

@@ -189,19 +189,69 @@ async def test_a_recording_outlives_the_steps_it_passed(start: Start, model: Mod
     async with start(openai_base_url=model.url, model="stub") as service:
         model.script(intent(), answer("one"), intent(), answer("two"))
         session_id = await talk(service, "first", "second")
-        before = await service.read("POST", f"/sessions/{session_id}/replay", json={"mode": "recorded"})
+        before = await service.read("GET", f"/sessions/{session_id}/replay")
 
     async with start(history_max_checkpoints=1, history_sweep=0.05) as service:
         await until_left(service, session_id, 1)
-        after = await service.read("POST", f"/sessions/{session_id}/replay", json={"mode": "recorded"})
+        assert await service.read("GET", f"/sessions/{session_id}/replay") == before
 
-    def of(frames: list[Any]) -> list[Any]:
-        return [
-            (frame.event, {key: value for key, value in frame.data.items() if key != "source_id"}) for frame in frames
-        ]
 
-    second_run = before[-2].data["run_id"]
-    assert of(after) == of([frame for frame in before if frame.data.get("run_id", second_run) == second_run])
+# Recordings
+
+
+async def recordings(service: Client, session_id: str) -> list[bool]:
+    """Of each run of a session, whether its recording is there."""
+    played = await service.read("GET", f"/sessions/{session_id}/replay")
+    return ["rebuilt" not in frame.data for frame in played if frame.event == "session"]
+
+
+def aged(data: Path, session_id: str, days: int, *, runs: int) -> None:
+    """As if a session's first runs had ended so long ago."""
+    with closing(sqlite3.connect(data / "history.db")) as connection, connection:
+        connection.execute(
+            """UPDATE run_logs SET ended_at = datetime(ended_at, ?) WHERE run_id IN
+               (SELECT run_id FROM runs WHERE thread_id = ? ORDER BY position LIMIT ?)""",
+            (f"-{days} days", session_id, runs),
+        )
+
+
+async def test_old_recordings_go_and_their_sessions_stay(start: Start, tmp_path: Path) -> None:
+    async with start() as service:
+        session_id = await talk(service, "hello", "What is 6*7?", "hello")
+        history = await service.json(f"/sessions/{session_id}/history")
+        before = await states(service, session_id)
+        assert await recordings(service, session_id) == [True] * 3
+    aged(tmp_path / "data", session_id, 31, runs=2)
+
+    async with start(history_max_log_age="30d", history_sweep=0.05) as service:
+        deadline = time.monotonic() + 20
+        while "threadline_logs_pruned_total 2.0" not in (await service.http.get("/metrics")).text:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+        assert await recordings(service, session_id) == [False, False, True]
+        assert await service.json(f"/sessions/{session_id}/history") == history
+        assert await states(service, session_id) == before
+
+
+async def test_the_command_takes_old_recordings(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with process(data) as (_, client):
+        old, other = await talk(client, "hello", "hello"), await talk(client, "hello")
+        aged(data, old, 2, runs=1)
+        aged(data, other, 2, runs=1)
+        before = await states(client, old)
+
+        looked = await command("prune", "--dry-run", "--max-log-age", "1d", data_dir=data)
+        assert await recordings(client, old) == [True, True]
+        one = await command("prune", "--max-log-age", "1d", "--thread", other, data_dir=data)
+        assert (await recordings(client, old), await recordings(client, other)) == ([True, True], [False])
+        rest = await command("prune", "--max-log-age", "1d", "--max-checkpoints", "1000", data_dir=data)
+
+        assert re.fullmatch(r"2 recordings would go, [0-9.]+ KB\.\n", looked[1]), looked
+        assert re.fullmatch(r"1 recording went, [0-9.]+ K?B\.\n", one[1]), one
+        assert rest[1].startswith("0 checkpoints of 0 sessions went, 0 B.\n1 recording went, "), rest
+        assert await recordings(client, old) == [False, True]
+        assert await states(client, old) == before
 
 
 # From the command line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,7 +11,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from api.wire import langgraph, protocol
 from tests.spec.test_server_runs import TOKENS, Server, forever, saying, server, text
+from threadline.domain.events import Event
 
 __all__ = ["server"]
 
@@ -294,3 +297,45 @@ async def until_blank(response: httpx.Response) -> AsyncIterator[str]:
         if not line:
             return
         yield line
+
+
+@pytest.mark.parametrize("kind", ["protocol", "langgraph"])
+async def test_many_readers_of_a_run_see_the_same_and_each_line_is_encoded_once(
+    kind: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder: Any = {"protocol": protocol.Encoder, "langgraph": langgraph.Encoder}[kind]
+    frames, encoded, open_readers = encoder.frames, list[int](), asyncio.Semaphore(0)
+
+    async def noted(self: Any, event: Event) -> Any:
+        encoded.append(event.id)
+        return await frames(self, event)
+
+    monkeypatch.setattr(encoder, "frames", noted)
+    thread = await server.thread()
+    path = f"/threads/{thread}/stream"
+
+    async def read() -> bytes:
+        ask = {"method": "POST", "url": f"{path}/events", "json": {"channels": ALL}}
+        asked: dict[str, Any] = ask if kind == "protocol" else {"method": "GET", "url": path}
+        end = b'"completed"' if kind == "protocol" else b'"run_done"'
+        seen = b""
+        async with server.client.http.stream(**asked) as response:
+            open_readers.release()
+            async for chunk in response.aiter_raw():
+                seen += chunk
+                if end in seen and seen.endswith(b"\r\n\r\n"):
+                    break
+        return seen
+
+    async with asyncio.timeout(30):
+        readers = [asyncio.create_task(read()) for _ in range(20)]
+        for _ in readers:
+            await open_readers.acquire()
+        call = {"assistant_id": "bench", "input": saying("300"), "stream_mode": ["messages-tuple", "values"]}
+        ended = await server.post(f"/threads/{thread}/runs/wait", call)
+        seen = await asyncio.gather(*readers)
+
+    assert ended.json()["messages"][-1]["content"].endswith("tok299 ")
+    assert len(set(seen)) == 1
+    assert b"tok299" in seen[0]
+    assert len(encoded) == len(set(encoded)) > 300

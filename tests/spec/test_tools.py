@@ -179,6 +179,25 @@ async def test_waiting_survives_a_restart(start: Start, model: ModelStub) -> Non
     assert tools(frames) == [("code", "started"), ("code", "finished")]
 
 
+async def test_what_stands_in_a_recording_is_not_done_and_not_asked_about_again(
+    scripted: Client, model: ModelStub
+) -> None:
+    model.script(intent("tool", RUN), answer("42"))
+    waiting = await scripted.chat("run it")
+    await decide(scripted, waiting, {"type": "approve"})
+    session_id = waiting[0].data["session_id"]
+    items = (await scripted.json(f"/sessions/{session_id}/checkpoints"))["items"]
+    before = next(item["checkpoint_id"] for item in items if item["next"] == ["execute_tools"])
+
+    replay = {"mode": "rerun", "checkpoint_id": before}
+    again = await scripted.read("POST", f"/sessions/{session_id}/replay", json=replay)
+    live = await scripted.read("POST", f"/sessions/{session_id}/replay", json={**replay, "changes": {"tools": "live"}})
+
+    assert tools(again) == [("code", "started"), ("code", "finished")]
+    assert again[-1].data["status"] == "success"
+    assert asked(live)["value"]["action_requests"][0]["name"] == "code"
+
+
 async def test_the_operator_says_what_asks(start: Start, model: ModelStub) -> None:
     async with start(openai_base_url=model.url, model="stub", ask_before=("calculator",)) as service:
         model.script(intent("tool", RUN), answer("42"), intent("tool", SUM))

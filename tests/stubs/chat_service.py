@@ -30,7 +30,7 @@ MARKUP = (
     "```html\n<script>window.__ran = 'code'</script>\n```\n\n- one `<i>code</i>`\n- two"
 )
 
-Frame = tuple[int, str, dict[str, Any]]
+Frame = tuple[int | str | None, str, dict[str, Any]]
 JsonBody = Annotated[dict[str, Any], Body()]
 
 
@@ -256,23 +256,22 @@ def stream(frames: AsyncIterator[Frame]) -> StreamingResponse:
     async def encode() -> AsyncIterator[str]:
         yield ": ping\r\n\r\n"
         async for number, event, data in frames:
-            yield f"id: {number}\r\nevent: {event}\r\ndata: {json.dumps(data, ensure_ascii=False)}\r\n\r\n"
+            place = f"id: {number}\r\n" if number is not None else ""
+            yield f"{place}event: {event}\r\ndata: {json.dumps(data, ensure_ascii=False)}\r\n\r\n"
 
     return StreamingResponse(encode(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 async def recording(runs: dict[str, StubRun], session: StubSession, start: dict[str, Any]) -> AsyncIterator[Frame]:
     """What came after a checkpoint: the rest of the run that made it, then every later run."""
-    number = 0
     later = session.checkpoints[session.checkpoints.index(start) :]
     for run_id in dict.fromkeys(row["run_id"] for row in later):
         frames = runs[run_id].frames
         if run_id == start["run_id"]:
             frames = [*frames[:1], *frames[max(1, start["mark"]) :]] if start["next"] else []
-        for source_id, event, data in frames:
-            number += 1
-            yield number, event, {**data, "run_id": run_id, "source_id": source_id}
-    yield number + 1, "replay_done", {}
+        for id, event, data in frames:
+            yield f"{run_id}:{id}", event, data
+    yield None, "replay_done", {}
 
 
 # What runs do

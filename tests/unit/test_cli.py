@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from threadline.app import cli, suite
 from threadline.app import client as client_module
 from threadline.app.client import Client, Frame, FrameParser, is_loopback, service_url
 from threadline.app.doctor import examine, lines
+from threadline.app.server import new_loop
 from threadline.app.settings import Settings
 from threadline.app.tables import rows
 from threadline.app.transcript import clean, fit, width
@@ -448,12 +450,42 @@ def test_no_sessions_are_told(service: Service, run: Run) -> None:
 
 
 def test_a_recorded_replay_plays_everything(service: Service, run: Run) -> None:
-    replayed = [(event, {**data, "run_id": RUN, "source_id": i}) for i, (event, data) in enumerate(ANSWER)]
-    service.answers["POST", f"/sessions/{SESSION}/replay"] = stream([*replayed, *replayed, ("replay_done", {})])
+    service.answers["POST", f"/sessions/{SESSION}/replay"] = stream([*ANSWER, *ANSWER, ("replay_done", {})])
     code, out, _ = run("replay", SESSION, "--url", service.url)
     assert code == 0
-    assert out.count(f"── run {RUN}") == out.count("The answer is 42, 사십이.\n") == 2
+    assert out.count(f"── run {RUN}\n") == out.count("The answer is 42, 사십이.\n") == 2
     assert service.requests[0][2] == {"checkpoint_id": None, "mode": "recorded"}
+
+
+def test_one_run_is_replayed_at_a_pace(service: Service, run: Run) -> None:
+    rebuilt = ("session", {**BEGIN[0][1], "rebuilt": "checkpoints"})
+    service.answers["GET", f"/threads/{SESSION}/runs/{RUN}"] = {"run_id": RUN}
+    service.answers["POST", f"/runs/{RUN}/replay"] = stream([rebuilt, *ANSWER[1:]])
+    code, out, _ = run("replay", SESSION, "--run", RUN, "--speed", "4", "--url", service.url)
+    assert code == 0
+    assert f"── run {RUN}, rebuilt from checkpoints: the recording is gone\n" in out
+    assert "The answer is 42, 사십이.\n" in out
+    assert service.requests[-1][2] == {"mode": "recorded", "speed": "4"}
+
+
+def test_a_replay_that_cannot_go_on_is_told(service: Service, run: Run) -> None:
+    def deleted(handler: BaseHTTPRequestHandler) -> None:
+        begin_stream(handler)
+        gone = {"kind": "missing", "message": "The session was deleted while it was played.", "retryable": False}
+        handler.wfile.write(sse(BEGIN) + f"event: error\r\ndata: {json.dumps(gone)}\r\n\r\n".encode())
+
+    service.answers["POST", f"/sessions/{SESSION}/replay"] = deleted
+    code, out, err = run("replay", SESSION, "--url", service.url)
+    assert (code, err) == (1, "threadline: The session was deleted while it was played.\n")
+    assert f"── run {RUN}\n" in out
+
+
+@pytest.mark.parametrize(
+    "options", [("--run", RUN, "--checkpoint", "c"), ("--mode", "rerun", "--checkpoint", "c", "--speed", "1")]
+)
+def test_what_does_not_go_together(service: Service, run: Run, options: tuple[str, ...]) -> None:
+    assert run("replay", SESSION, *options, "--url", service.url)[0] == 2
+    assert service.requests == []
 
 
 def test_a_rerun_needs_the_checkpoint_to_start_from(service: Service, run: Run) -> None:
@@ -461,6 +493,80 @@ def test_a_rerun_needs_the_checkpoint_to_start_from(service: Service, run: Run) 
 
     assert code == 2
     assert "checkpoint" in told
+    assert service.requests == []
+
+
+def test_a_rerun_says_what_is_to_change(service: Service, run: Run, tmp_path: Path) -> None:
+    usage = {"total_tokens": 0, "model_calls": 0, "recorded_calls": 2}
+    node = {"node": "respond", "step": 3, "status": "finished", "ms": 1, "recorded": True}
+    done = ("done", {"status": "success", "usage": usage, "cost": 0, "checkpoint_id": "c", "ms": 1})
+    service.answers["POST", f"/sessions/{SESSION}/replay"] = stream([*BEGIN, ("node", node), done])
+    (tmp_path / "respond.md").write_text("Be kind. 친절하게.", encoding="utf-8")
+    changes = {
+        "--model": "m",
+        "--temperature": "0.5",
+        "--prompt": f"respond=@{tmp_path / 'respond.md'}",
+        "--state": '{"intent": null}',
+        "--as-node": "respond",
+        "--tools": "live",
+        "--models": "live",
+        "--answer": "respond=1+1=2",
+        "--into": "session",
+    }
+    told = [part for option in changes.items() for part in option]
+    where = ("--mode", "rerun", "--checkpoint", "c9", "--url", service.url)
+
+    code, out, _ = run("replay", SESSION, *where, *told, "--prompt", "analyze_intent=2")
+
+    assert code == 0
+    assert "▸ respond … 1 ms, recorded" in out
+    assert "model calls: 0 made, 2 recorded" in out
+    assert service.requests[-1][2] == {
+        "mode": "rerun",
+        "checkpoint_id": "c9",
+        "into": "session",
+        "changes": {
+            "model": "m",
+            "temperature": 0.5,
+            "prompts": {"respond": {"text": "Be kind. 친절하게."}, "analyze_intent": "2"},
+            "state": {"values": {"intent": None}, "as_node": "respond"},
+            "tools": "live",
+            "models": "live",
+            "answers": {"respond": "1+1=2"},
+        },
+    }
+
+
+def test_a_run_is_run_again_from_where_it_began(service: Service, run: Run) -> None:
+    done = ("done", {"status": "success", "usage": None, "cost": 0, "checkpoint_id": "c", "ms": 1})
+    service.answers["GET", f"/threads/{SESSION}/runs/{RUN}"] = {"run_id": RUN}
+    service.answers["POST", f"/runs/{RUN}/replay"] = stream([*BEGIN, done])
+
+    code, _, _ = run("replay", SESSION, "--run", RUN, "--mode", "rerun", "--temperature", "0", "--url", service.url)
+
+    assert code == 0
+    assert service.requests[-1][2] == {"mode": "rerun", "changes": {"temperature": 0}, "into": "branch"}
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--prompt", "respond"), "NAME=VALUE"),
+        (("--answer", "=x"), "NAME=VALUE"),
+        (("--prompt", "respond=@/nowhere/at/all"), "/nowhere/at/all"),
+        (("--state", "[1]"), "JSON object"),
+        (("--state", "{"), "JSON object"),
+        (("--as-node", "respond"), "--state"),
+        (("--mode", "recorded", "--model", "m"), "rerun"),
+    ],
+)
+def test_a_rerun_that_makes_no_sense_is_not_asked_for(
+    service: Service, run: Run, options: tuple[str, ...], word: str
+) -> None:
+    code, _, told = run("replay", SESSION, "--mode", "rerun", "--checkpoint", "c", *options, "--url", service.url)
+
+    assert code != 0
+    assert word in told
     assert service.requests == []
 
 
@@ -785,3 +891,9 @@ def test_loopback_is_this_machine_alone() -> None:
         False,
         False,
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop does not run there")
+def test_the_service_runs_on_the_fast_loop() -> None:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert type(runner.get_loop()).__module__ == "uvloop"

@@ -21,7 +21,7 @@ from fastapi.routing import APIRoute
 from langchain_core.messages import HumanMessage
 from starlette.routing import compile_path
 
-from api import chat, ops, runs, sessions
+from api import branches, chat, compare, ops, replay, runs, sessions, share, tools
 from api.server import assistants, crons, protocol, store, threads
 from api.server import runs as server_runs
 from tests.conftest import Start
@@ -39,7 +39,7 @@ def routes(*routers: APIRouter) -> list[tuple[str, str]]:
     return [(method, route.path.replace(":path}", "}")) for route in found for method in sorted(route.methods)]
 
 
-ROUTES = routes(chat.router, sessions.router, runs.router, ops.router)
+ROUTES = routes(*(m.router for m in (chat, sessions, share, runs, replay, branches, compare, tools, ops)))
 SERVER_ROUTES = routes(
     assistants.router, threads.router, server_runs.router, protocol.router, crons.router, store.router
 )

@@ -21,12 +21,13 @@ class Shelf:
         self.away = False
         self.batches = 0
 
-    async def extend(self, batches: Mapping[str, Sequence[Event]]) -> None:
+    async def extend(self, batches: Mapping[str, Sequence[Event]], *, ended: Collection[str] = ()) -> None:
         if self.away:
             raise Unavailable("away")
         self.batches += 1
         for run_id, events in batches.items():
             self.live.setdefault(run_id, []).extend(events)
+        await self.delete(ended)
 
     async def read(self, run_id: str) -> list[Event]:
         if self.away:

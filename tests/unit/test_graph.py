@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,8 @@ async def test_the_offline_model_answers_although_tools_are_named(name_tools: bo
     asked = [HumanMessage("What is 6*7?"), AIMessage("", tool_calls=[call]), told]
 
     for messages in (asked, [*asked, AIMessage("42"), HumanMessage("What is 8*8?")]):
-        reply = await ask(messages, model=OfflineModel(), specs=SPECS, name_tools=name_tools)
+        asking = partial(ask, model=OfflineModel(), specs=SPECS, name_tools=name_tools)
+        reply = await asking(messages, config={}, prompt=prompts.load("respond"))
 
         assert reply.text
         assert reply.tool_calls == []

@@ -31,6 +31,7 @@ Key = Annotated[
     typer.Option("--key", envvar="THREADLINE_KEY", show_envvar=True, help="Key to show. Default: the one configured."),
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of all state.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what the service answers, as JSON.")]
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="Id of the session.")]
 
 
@@ -148,29 +149,172 @@ def sessions(
 
 @app.command()
 def replay(
-    session: Session,
+    session: Annotated[str | None, typer.Argument(metavar="SESSION", help="Id of the session.")] = None,
+    run: Annotated[str | None, typer.Option(metavar="ID", help="Only this run of it.")] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Start after this one. Without it, recorded plays all.")
+    ] = None,
+    speed: Annotated[
+        str | None, typer.Option(help="1 is the pace it had, 4 four times that; `max` shows all at once.")
     ] = None,
     mode: Annotated[
         str, typer.Option(help="`recorded` plays what happened; `rerun` executes it again on a new branch.")
     ] = "recorded",
+    model: Annotated[str | None, typer.Option(help="Re-run: another model.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="Re-run: another temperature.")] = None,
+    message: Annotated[str | None, typer.Option(help="Re-run: ask this in place of the turn's question.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VERSION", help="Re-run: another prompt; NAME=@FILE for a text.")
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Re-run: write this to the state first; @FILE reads a file.")
+    ] = None,
+    as_node: Annotated[str | None, typer.Option(help="Re-run: the node that writes the state.")] = None,
+    tools: Annotated[
+        str | None, typer.Option(help="Re-run: answers to tool calls, `recorded` (the default) or `live`.")
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Re-run: answers of models, `recorded` (the default) or `live`.")
+    ] = None,
+    answer: Annotated[
+        list[str] | None, typer.Option(metavar="NODE=TEXT", help="Re-run: what the model answers in a node.")
+    ] = None,
+    into: Annotated[
+        str, typer.Option(help="Re-run: on a new `branch` of the session, or in a `session` of its own.")
+    ] = "branch",
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Execute the exported sessions of this folder again. Exit code 1 if one differs."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --check: the report as JSON.")] = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Play a session again."""
+    """Play a session again, as it was or executed anew, with changes; --check holds exported ones to what they did."""
+    if check is not None:
+        raise typer.Exit(_check(check, as_json=as_json))
+    if session is None:
+        raise typer.BadParameter("say which session, or --check DIR", param_hint="SESSION")
+
+    from threadline.app.changes import changes
     from threadline.app.chat import play
     from threadline.app.transcript import Transcript
 
     if mode not in ("recorded", "rerun"):
         raise typer.BadParameter("it is either recorded or rerun", param_hint="--mode")
-    if mode == "rerun" and checkpoint is None:
-        raise typer.BadParameter("rerun needs the checkpoint to execute from", param_hint="--checkpoint")
+    if mode == "rerun" and checkpoint is None and run is None:
+        raise typer.BadParameter("rerun needs the checkpoint to execute from, or a --run", param_hint="--checkpoint")
+    if mode == "rerun" and speed:
+        raise typer.BadParameter("--speed goes with recorded", param_hint="--mode")
+    if run and checkpoint:
+        raise typer.BadParameter(
+            "it is a place in the session, so it does not go with --run", param_hint="--checkpoint"
+        )
+    changed = changes(
+        model=model,
+        temperature=temperature,
+        message=message,
+        prompts=prompt or (),
+        state=state,
+        as_node=as_node,
+        tools=tools,
+        models=models,
+        answers=answer or (),
+    )
+    if mode == "recorded" and (changed or into != "branch"):
+        raise typer.BadParameter("a recording is played as it is; changes are for --mode rerun", param_hint="--mode")
     with _client(url, key) as client:
-        transcript = Transcript(sys.stdout, live=sys.stdout.isatty())
-        play(client, client.replay(session, checkpoint_id=checkpoint, mode=mode), transcript)
+        transcript = Transcript(sys.stdout, live=sys.stdout.isatty(), replaying=mode == "recorded")
+        if run is not None:
+            client.get(f"/threads/{_id(session)}/runs/{_id(run)}")  # it must be one of this session
+        if mode == "rerun" and run is not None:
+            stream = client.rerun_run(run, changes=changed, into=into)
+        elif mode == "rerun" and checkpoint is not None:
+            stream = client.rerun(session, checkpoint_id=checkpoint, changes=changed, into=into)
+        elif run is not None:
+            stream = client.replay_run(run, speed=speed)
+        else:
+            stream = client.replay(session, checkpoint_id=checkpoint, speed=speed)
+        play(client, stream, transcript)
     if mode == "rerun" and transcript.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def branches(
+    session: Session,
+    name: Annotated[tuple[str, str] | None, typer.Option(metavar="BRANCH NAME", help="Name a branch.")] = None,
+    switch: Annotated[
+        str | None, typer.Option(metavar="BRANCH", help="Go on from the end of this branch with the next message.")
+    ] = None,
+    promote: Annotated[
+        str | None, typer.Option(metavar="BRANCH", help="Switch to it, and show the session as it is on it.")
+    ] = None,
+    delete: Annotated[str | None, typer.Option(metavar="BRANCH", help="Delete what only it stands on.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Delete it although steps of it are pinned.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Show a session's branches; name, switch to, promote or delete one. A BRANCH is an id or a name."""
+    from threadline.app.branches import act, lines, tree
+
+    with _client(url, key) as client:
+        act(client, session, name=name, switch=switch, promote=promote, delete=delete, force=force)
+        found = tree(client, session)
+    for line in [_json(found)] if as_json else lines(found):
+        print(line)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A session, a session@branch, or a run.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
+    after: Annotated[int, typer.Option(min=0, help="Leave out so many steps.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many steps to show.")] = 50,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Compare two sessions, branches or runs step by step; say what differs first."""
+    from threadline.app.compare import ask, lines
+
+    with _client(url, key) as client:
+        found = ask(client, a, b, after=after, limit=limit)
+    for line in [_json(found)] if as_json else lines(found):
+        print(line)
+
+
+@app.command()
+def export(
+    session: Session,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write it. Default: the output.")
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Write a session as one file for others, without secrets: threadline export SESSION > session.jsonl.gz"""
+    from threadline.app.share import export
+
+    with _client(url, key) as client:
+        export(client, _id(session), output)
+
+
+@app.command("import")
+def import_session(
+    file: Annotated[str, typer.Argument(help="A file that `export` has made, or - for the input.")],
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Make a new session of an exported file."""
+    from threadline.app.share import bring
+
+    with _client(url, key) as client:
+        for line in bring(client, file):
+            print(line)
 
 
 @app.command()
@@ -182,22 +326,31 @@ def prune(
     max_checkpoints: Annotated[
         int | None, typer.Option(help="Checkpoints kept of each session. Default: as configured.")
     ] = None,
+    max_log_age: Annotated[
+        str | None, typer.Option(help="Recordings of runs older than this go: 30d, 12h. Default: as configured.")
+    ] = None,
     thread: Annotated[str | None, typer.Option(metavar="ID", help="Only this session.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Remove old checkpoints, also while the service runs. Pinned ones, the newest, and the turns stay."""
+    """Remove old checkpoints and recordings, also while the service runs. The turns stay, and what is pinned."""
     import asyncio
 
-    settings = _settings(history_max_age=max_age, history_max_checkpoints=max_checkpoints, data_dir=data_dir)
+    settings = _settings(
+        history_max_age=max_age,
+        history_max_checkpoints=max_checkpoints,
+        history_max_log_age=max_log_age,
+        data_dir=data_dir,
+    )
 
     from threadline.app.prune import lines, prune
     from threadline.domain.records import Limits
 
     limits = Limits(settings.history_max_age, settings.history_max_checkpoints)
-    if not limits:
-        raise Invalid("No limit is set: say --max-age or --max-checkpoints.")
-    outcome = asyncio.run(prune(settings, limits, thread_id=thread, dry_run=dry_run))
-    for line in lines(outcome, dry_run=dry_run):
+    log_age = settings.history_max_log_age
+    if not limits and log_age is None:
+        raise Invalid("No limit is set: say --max-age, --max-checkpoints or --max-log-age.")
+    outcome = asyncio.run(prune(settings, limits, max_log_age=log_age, thread_id=thread, dry_run=dry_run))
+    for line in lines(outcome, limits, dry_run=dry_run):
         print(line)
 
 
@@ -253,6 +406,25 @@ def doctor() -> None:
     print("\nNothing is broken.")
 
 
+def _check(folder: Path, *, as_json: bool) -> int:
+    """The exit code of `replay --check`."""
+    import json
+
+    settings = _settings()
+
+    from threadline.app import check
+    from threadline.app.logs import configure
+
+    configure(level="error", format="console")
+    verdicts = check.checked(settings, folder)
+    if as_json:
+        print(json.dumps(check.as_json(verdicts), ensure_ascii=False, indent=1))
+    else:
+        for line in check.report(verdicts):
+            print(line)
+    return 0 if all(verdict.passed for verdict in verdicts) else 1
+
+
 def _client(url: str | None, key: str | None) -> Client:
     """A client of the service asked for, or of the one configured here, whose keys are then at hand."""
     from threadline.app.client import Client, service_url
@@ -293,6 +465,12 @@ def _id(session: str) -> str:
     from urllib.parse import quote
 
     return quote(session, safe="")
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False, indent=2)
 
 
 def _speak_utf8() -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import quote
 
 import httpx
@@ -106,6 +106,25 @@ class Client:
         with self._speaking():
             return self._answer(self._http.get(path, params=params))
 
+    def send(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
+        """Change something."""
+        with self._speaking():
+            return self._answer(self._http.request(method, path, json=body, params=params))
+
+    def download(self, path: str, out: BinaryIO) -> None:
+        """Write a file of the service's to `out`."""
+        with self._speaking(), self._http.stream("GET", path, timeout=_long()) as response:
+            if response.is_error:
+                response.read()
+                self._answer(response)
+            for chunk in response.iter_bytes():
+                out.write(chunk)
+
+    def upload(self, path: str, file: BinaryIO) -> Any:
+        """Send a file, as the body; what the service answers."""
+        with self._speaking():
+            return self._answer(self._http.post(path, content=iter(lambda: file.read(2**18), b""), timeout=_long()))
+
     def cancel(self, run_id: str) -> None:
         with self._speaking():
             self._answer(self._http.post(f"/runs/{run_id}/cancel"))
@@ -117,10 +136,20 @@ class Client:
         answer = {"interrupt_id": interrupt_id, "value": value}
         return self._run("/chat", {"resume": answer, "stream": True} | _session(session_id))
 
-    def replay(self, session_id: str, *, checkpoint_id: str | None, mode: str) -> Stream:
-        body = {"checkpoint_id": checkpoint_id, "mode": mode}
-        path = f"/sessions/{quote(session_id, safe='')}/replay"
-        return self._run(path, body) if mode == "rerun" else Stream(self, path, body, ends=REPLAY_ENDS)
+    def replay(self, session_id: str, *, checkpoint_id: str | None, speed: str | None = None) -> Stream:
+        body = {"checkpoint_id": checkpoint_id, "mode": "recorded"} | ({"speed": speed} if speed else {})
+        return Stream(self, _replay(session_id), body, ends=REPLAY_ENDS, recorded=True)
+
+    def replay_run(self, run_id: str, *, speed: str | None = None) -> Stream:
+        body = {"mode": "recorded"} | ({"speed": speed} if speed else {})
+        return Stream(self, _replay_run(run_id), body, ends=RUN_ENDS, recorded=True)
+
+    def rerun(self, session_id: str, *, checkpoint_id: str, changes: dict[str, Any], into: str) -> Stream:
+        body = {"checkpoint_id": checkpoint_id, "mode": "rerun", "changes": changes, "into": into}
+        return self._run(_replay(session_id), body)
+
+    def rerun_run(self, run_id: str, *, changes: dict[str, Any], into: str) -> Stream:
+        return self._run(_replay_run(run_id), {"mode": "rerun", "changes": changes, "into": into})
 
     def _run(self, path: str, body: dict[str, Any]) -> Stream:
         return Stream(self, path, body, ends=RUN_ENDS)
@@ -166,18 +195,22 @@ class Client:
 class Stream:
     """The frames of one request. Iterating again, after whatever ended the first time, goes on behind the last frame.
 
-    A run's stream whose connection breaks is taken up by itself. `run_id` is None until the service has named the run.
+    A run's stream whose connection breaks is taken up by itself. `run_id` is None until the service has named the run,
+    and always of what is `recorded`: nothing goes on there that could be stopped.
     """
 
-    def __init__(self, client: Client, path: str, body: dict[str, Any], *, ends: frozenset[str]) -> None:
+    def __init__(
+        self, client: Client, path: str, body: dict[str, Any], *, ends: frozenset[str], recorded: bool = False
+    ) -> None:
         self.run_id: str | None = None
+        self._recorded = recorded
         self._client = client
         self._path = path
         self._body = body
         self._ends = ends
         self._asked = False
         self._ended = False
-        self._last_id = "0"
+        self._last_id = "" if recorded else "0"
 
     def __iter__(self) -> Iterator[Frame]:
         failures = 0
@@ -209,7 +242,7 @@ class Stream:
         with self._open() as response:
             self._asked = True
             location = response.headers.get("content-location", "")
-            if self._ends is RUN_ENDS and location.startswith("/runs/"):
+            if not self._recorded and location.startswith("/runs/"):
                 self.run_id = location.removeprefix("/runs/")
             parser = FrameParser()
             for chunk in response.iter_bytes():
@@ -232,14 +265,25 @@ class Stream:
             raise Unavailable(f"What answers at {self._client.url} is not Threadline.") from error
 
     def _is_new(self, frame: Frame) -> bool:
+        if self._recorded:
+            if frame.event == "error" and frame.id == self._last_id:  # without an id of its own it is of no run
+                raise Unavailable(frame.data["message"])
+            self._ended = frame.event in self._ends
+            self._last_id = frame.id
+            return True
         if frame.id.isdigit():
             if int(frame.id) <= int(self._last_id):
                 return False
             self._last_id = frame.id
-        if frame.event == "session" and self._ends is RUN_ENDS:
+        if frame.event == "session":
             self.run_id = frame.data["run_id"]
         self._ended = frame.event in self._ends
         return True
+
+
+def _long() -> httpx.Timeout:
+    """For what takes the service a while before it answers."""
+    return httpx.Timeout(600, connect=5)
 
 
 def service_url(host: str, port: int) -> str:
@@ -256,6 +300,14 @@ def _host(url: str) -> str:
     if address.scheme not in ("http", "https") or not address.host:
         raise Invalid(f"{url} is not the address of a service. It looks like http://127.0.0.1:8123.")
     return address.host
+
+
+def _replay(session_id: str) -> str:
+    return f"/sessions/{quote(session_id, safe='')}/replay"
+
+
+def _replay_run(run_id: str) -> str:
+    return f"/runs/{quote(run_id, safe='')}/replay"
 
 
 def _session(session_id: str | None) -> dict[str, str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from langgraph.store.memory import InMemoryStore
 
@@ -15,11 +16,13 @@ from threadline.app.settings import Settings
 from threadline.app.tables import human, rows
 from threadline.domain import ports
 from threadline.domain.errors import Missing, ThreadlineError, Unavailable
-from threadline.domain.records import Limits, Pruned
+from threadline.domain.records import Limits, Pruned, PrunedLogs
 from threadline.services.retention import rebuilder
 from threadline.services.store import scoped
 from threadline.storage.allowlist import Name, names_of
+from threadline.storage.database import open_database
 from threadline.storage.history import History, open_history
+from threadline.storage.logs import SqlOldLogs
 from threadline.storage.pruner import Rebuild
 
 PAGE = 100
@@ -27,17 +30,34 @@ PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What went of each thread, or would, and what there is to say of the others."""
+    """What went of each thread, or would, and what there is to say of the others; `logs` if they were asked for."""
 
     pruned: list[Pruned]
     notes: list[str]
+    logs: PrunedLogs | None = None
 
 
-async def prune(settings: Settings, limits: Limits, *, thread_id: str | None, dry_run: bool) -> Outcome:
+async def prune(
+    settings: Settings, limits: Limits, *, max_log_age: timedelta | None, thread_id: str | None, dry_run: bool
+) -> Outcome:
     """Prune one thread or all. Raises Missing if there is no history or no such thread."""
     folder, now = settings.data_dir.expanduser().absolute(), datetime.now(UTC)
     if not (folder / "checkpoints.db").exists():
         raise Missing(f"There are no checkpoints in {folder}.")
+    outcome = Outcome([], [])
+    if limits:
+        outcome = await _checkpoints(settings, limits, folder, now, thread_id=thread_id, dry_run=dry_run)
+    if max_log_age is None:
+        return outcome
+    async with open_database(folder / "history.db", migrate=False) as database:
+        logs = SqlOldLogs(database)
+        gone = await (logs.look if dry_run else logs.prune)(now - max_log_age, thread_id=thread_id)
+    return replace(outcome, logs=gone)
+
+
+async def _checkpoints(
+    settings: Settings, limits: Limits, folder: Path, now: datetime, *, thread_id: str | None, dry_run: bool
+) -> Outcome:
     pruned, left, notes = list[Pruned](), list[str](), list[str]()
     project, allowed = None, frozenset[Name]()
     try:
@@ -89,15 +109,19 @@ async def _threads(pruner: ports.Pruner, limits: Limits, now: datetime, thread_i
             after = found
 
 
-def lines(outcome: Outcome, *, dry_run: bool) -> Iterator[str]:
+def lines(outcome: Outcome, limits: Limits, *, dry_run: bool) -> Iterator[str]:
     """The table, and in a sentence what it adds up to."""
+    went = "would go" if dry_run else "went"
     if outcome.pruned:
         yield from rows(list(_table(outcome.pruned)))
         yield ""
     checkpoints = sum(done.checkpoints for done in outcome.pruned)
     size = sum(done.size for done in outcome.pruned)
     of = f"{_counted(checkpoints, 'checkpoint')} of {_counted(len(outcome.pruned), 'session')}"
-    yield f"{of} {'would go' if dry_run else 'went'}, {human(size)}."
+    if limits:
+        yield f"{of} {went}, {human(size)}."
+    if outcome.logs is not None:
+        yield f"{_counted(outcome.logs.runs, 'recording')} {went}, {human(outcome.logs.size)}."
     yield from outcome.notes
 
 

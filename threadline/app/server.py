@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
-from api import chat, ops, page, problems, runs, sessions, tools
+from api import branches, chat, compare, ops, page, problems, replay, runs, sessions, share, tools
 from api.context import Context, Surface
 from api.gate import Gate
 from api.server import assistants, crons, protocol, store, threads
@@ -57,7 +57,7 @@ def create_app(context: Context, settings: Settings) -> FastAPI:
     app = FastAPIOffline(title="Threadline", version=__version__, redoc_url=None)
     app.state.context = context
     served = [module for name, modules in SERVER.items() if name not in context.surface.disabled for module in modules]
-    for module in (chat, sessions, runs, tools, *served, ops):
+    for module in (chat, share, sessions, runs, replay, branches, compare, tools, *served, ops):
         app.include_router(module.router)
     if context.surface.app is not None:
         app.router.default = context.surface.app
@@ -71,6 +71,7 @@ def create_app(context: Context, settings: Settings) -> FastAPI:
         max_body_bytes=settings.max_body_bytes,
         metrics_public=settings.metrics_public,
         any_host=context.keys.required or context.permission.authenticates or settings.insecure,
+        larger={share.IMPORT: max(settings.max_import_bytes, settings.max_body_bytes)},
     )
     if settings.cors_origins or context.surface.cors:
         app.add_middleware(CORSMiddleware, **_cors(settings, context.surface))
@@ -111,13 +112,24 @@ def serve(settings: Settings) -> None:
         log.warning("unknown_setting", name=name, meant=meant)
     # Before the server listens to signals and after, SIGTERM unwinds as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    asyncio.run(run(settings))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run(settings))
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where there is one: a turn then takes a sixth less of the CPU. It does not run on Windows."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 class Server(uvicorn.Server):
     """Uvicorn, told all it needs to know about the app; stops by `should_exit`."""
 
     def __init__(self, app: FastAPI) -> None:
+        self._app = app
         super().__init__(
             uvicorn.Config(
                 app,
@@ -128,6 +140,13 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
         )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Streams are open for as long as their readers stay: they end first."""
+        context: Context = self._app.state.context
+        for stream in context.open_streams:
+            stream.cancel()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -155,12 +174,15 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _spare_the_collector() -> None:
-    """Take all that start-up made out of the garbage collector's sight.
+    """Take all that start-up made out of the garbage collector's sight, and have it come less often.
 
-    It stays for good, and going through it stopped every chat for a fifth of a second whenever a full collection came.
+    What start-up made stays for good, and going through it stopped every chat for a fifth of a second whenever a full
+    collection came. At Python's own pace the collector took a sixth of a turn's CPU; at this one a collection of the
+    young takes some 4 ms and memory stays the same.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 10)
 
 
 def _shown_address(listener: socket.socket) -> str:

@@ -106,7 +106,12 @@ class Settings(BaseSettings):
     history_max_checkpoints: int | None = Field(
         None, ge=1, description="Checkpoints kept of each session; older ones go. Unset: all."
     )
-    history_sweep: float = Field(600, gt=0, description="Seconds between two looks for checkpoints that may go.")
+    history_max_log_age: Age | None = Field(
+        None, le=_LONGEST, description="Recordings of runs that ended longer ago than this go. Unset: none goes."
+    )
+    history_sweep: float = Field(
+        600, gt=0, description="Seconds between two looks for checkpoints and recordings that may go."
+    )
 
     # Models
     openrouter_api_key: SecretStr | None = Field(
@@ -185,6 +190,9 @@ class Settings(BaseSettings):
     )
     max_message_chars: int = Field(16_000, ge=1, description="Longest message accepted, in characters.")
     max_body_bytes: int = Field(1_000_000, ge=1, description="Largest request body accepted, in bytes.")
+    max_import_bytes: int = Field(
+        100_000_000, ge=1, description="Largest session file accepted, in bytes; it may unpack to ten times as many."
+    )
 
     # Runs and streams
     run_timeout: float = Field(600, gt=0, description="Seconds a run may take before it ends as `timeout`.")

@@ -15,18 +15,20 @@ _FORBIDDEN = {code: None for code in (*range(32), *range(127, 160)) if chr(code)
 
 
 class Transcript:
-    """`live` says that `out` is a terminal: a line may then be shown before it is finished, and coloured.
+    """`live` says that `out` is a terminal: a line may then be shown before it is finished, and coloured. `replaying`
+    names the run that each stretch of a replay is of.
 
     After a stream, `session_id`, `interrupt` (the first `{id, value}` that waits, or None) and `failed` tell how it
     ended.
     """
 
-    def __init__(self, out: TextIO, *, live: bool) -> None:
+    def __init__(self, out: TextIO, *, live: bool, replaying: bool = False) -> None:
         self.session_id: str | None = None
         self.interrupt: dict[str, Any] | None = None
         self.failed = False
         self._out = out
         self._live = live
+        self._replaying = replaying
         self._begun: str | None = None  # the unfinished line on display
         self._in_text = False  # streamed text is waiting for its line end
         self._streamed = False
@@ -52,8 +54,9 @@ class Transcript:
     # One method for each kind of frame
 
     def _show_session(self, data: dict[str, Any]) -> None:
-        if "source_id" in data:
-            self.note(f"── run {data['run_id']}")
+        if self._replaying:
+            rebuilt = f", rebuilt from {data['rebuilt']}: the recording is gone" if "rebuilt" in data else ""
+            self.note(f"── run {data['run_id']}{rebuilt}")
         elif data["session_id"] != self.session_id:
             self.note(f"session {data['session_id']}")
         self.session_id = data["session_id"]
@@ -64,7 +67,8 @@ class Transcript:
             self._begin(f"  ▸ {name} …")
         else:
             mark = "✗" if data["status"] == "failed" else "▸"
-            self._finish(f"  ▸ {name} …", f"  {mark} {name} … {_ms(data['ms'])}")
+            recorded = ", recorded" if data.get("recorded") else ""
+            self._finish(f"  ▸ {name} …", f"  {mark} {name} … {_ms(data['ms'])}{recorded}")
 
     def _show_intent(self, data: dict[str, Any]) -> None:
         confidence = data.get("confidence")
@@ -77,8 +81,8 @@ class Transcript:
             self._begin(f"{call} …")
             return
         outcome = f"→ {_compact(data['result'])}" if data["status"] == "finished" else f"✗ {data['error']}"
-        cached = ", cached" if data.get("cached") else ""
-        self._finish(f"{call} …", f"{call} {outcome}", ending=f"  {_ms(data.get('ms'))}{cached}")
+        source = ", recorded" if data.get("recorded") else ", cached" if data.get("cached") else ""
+        self._finish(f"{call} …", f"{call} {outcome}", ending=f"  {_ms(data.get('ms'))}{source}")
 
     def _show_token(self, data: dict[str, Any]) -> None:
         if not self._in_text:
@@ -105,10 +109,12 @@ class Transcript:
         self._write(f"✗ {clean(data['message'])}{again}\n")
 
     def _show_done(self, data: dict[str, Any]) -> None:
-        tokens = (data.get("usage") or {}).get("total_tokens")
+        usage = data.get("usage") or {}
+        tokens, recorded = usage.get("total_tokens"), usage.get("recorded_calls")
         parts = [
             data["status"],
             f"{tokens} tokens" if tokens is not None else "",
+            f"model calls: {usage['model_calls']} made, {recorded} recorded" if recorded is not None else "",
             f"${data['cost']:.4f}" if data.get("cost") else "",
             _ms(data.get("ms")),
         ]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from api.context import Context, Surface
@@ -26,8 +29,10 @@ from threadline.domain.errors import Invalid, Unavailable
 from threadline.domain.records import Limits, system_assistant_id
 from threadline.services.assistants import Assistants, SystemAssistant
 from threadline.services.auth import LOCAL, Keys
+from threadline.services.branches import Branches
 from threadline.services.calls import Calls
 from threadline.services.checkpoints import Checkpoints
+from threadline.services.comparison import Comparison
 from threadline.services.crons import Crons
 from threadline.services.egress import Guard, guarded_client
 from threadline.services.expiry import Expiry
@@ -35,11 +40,15 @@ from threadline.services.graphs import Graphs
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
 from threadline.services.permission import Permission
+from threadline.services.rebuild import Rebuild
+from threadline.services.redaction import named_like_secrets
 from threadline.services.replay import Replay
+from threadline.services.rerun import Reruns
 from threadline.services.retention import Retention, rebuilder
 from threadline.services.runner import Runner
 from threadline.services.runs import Runs
 from threadline.services.sessions import Sessions
+from threadline.services.share import Share
 from threadline.services.snapshots import Snapshots
 from threadline.services.states import States
 from threadline.services.threads import Threads, Ttl
@@ -52,9 +61,11 @@ from threadline.storage.database import open_database
 from threadline.storage.datadir import open_data_dir
 from threadline.storage.embedded import available, check_redis, embedded_redis
 from threadline.storage.event_log import TieredEventLog
+from threadline.storage.logs import SqlOldLogs
 from threadline.storage.memory_live import MemoryLiveLog, MemoryLiveSessions
-from threadline.storage.records import SqlArchive, SqlPins, SqlRuns, SqlThreads, SqlTurns
+from threadline.storage.records import SqlArchive, SqlMarks, SqlPins, SqlRuns, SqlThreads, SqlTurns
 from threadline.storage.redis_live import RedisLiveLog, RedisLiveSessions, open_redis
+from threadline.storage.transfer import SqlExchange
 
 log = structlog.get_logger(__name__)
 
@@ -65,12 +76,16 @@ SERVER_HEARTBEAT = 5.0
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Context]:
-    """The whole service, ready for requests. Raises Invalid, Conflict or Unavailable with words for who starts it."""
+async def open_services(settings: Settings, *, scratch: bool = False) -> AsyncIterator[Context]:
+    """The whole service, ready for requests. One that is `scratch` serves this process alone, without a Redis and
+    without the project's own auth.
+
+    Raises Invalid, Conflict or Unavailable with words for who starts it.
+    """
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(open_data_dir(settings.data_dir))
         project = await asyncio.to_thread(load_project, settings.config)
-        redis = await _open_live(settings, stack)
+        redis = None if scratch else await _open_live(settings, stack)
         database = await stack.enter_async_context(open_database(folder / "history.db"))
         saver = await stack.enter_async_context(
             open_saver(
@@ -89,7 +104,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         event_log = TieredEventLog(live=live_log, archive=SqlArchive(database))
         await stack.enter_async_context(event_log.copying())
         sessions = Sessions(live=live_sessions, threads=thread_records, turns=turns)
-        permission = Permission(project.auth)
+        permission = Permission(None if scratch else project.auth)
         if permission.authenticates and settings.api_keys:
             log.warning("api_keys_not_used", hint="The project's own auth says who asks.")
         surface = await _surface(project, stack)
@@ -98,7 +113,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         )
         opened = await open_graphs(project, saver, stores.of(LOCAL))
         graphs = Graphs(opened, default=project.default, stores=stores)
-        checkpoints = Checkpoints(graphs=graphs, saver=saver, pins=SqlPins(database))
+        lines, pins = saver.lines(folder / "history.db"), SqlPins(database)
+        checkpoints = Checkpoints(graphs=graphs, saver=saver, pins=pins)
+        rebuild = Rebuild(graphs=graphs, lineage=saver)
         snapshots = Snapshots(graphs=graphs, log=event_log)
         webhooks = await asyncio.to_thread(_webhooks, settings, snapshots)
         await stack.enter_async_context(webhooks.open())
@@ -116,9 +133,20 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         )
         await stack.enter_async_context(runner.open())
         threads = Threads(thread_records, permission=permission, ttl=_thread_ttl(project))
+        exchange = SqlExchange(database, saver)
+        await exchange.sweep()
+        share = Share(
+            exchange=exchange,
+            threads=threads,
+            graphs=graphs,
+            secrets=secrets_of(settings),
+            folder=folder,
+            most=settings.max_import_bytes,
+        )
         states = States(
             graphs=graphs,
             saver=saver,
+            lines=lines,
             threads=thread_records,
             runs=runs,
             turns=turns,
@@ -137,6 +165,17 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             forgotten=kit.workspaces.delete,
             busy=settings.busy_session,
         )
+        branches = Branches(
+            lines=lines,
+            marks=SqlMarks(database),
+            pins=pins,
+            runs=runs,
+            log=event_log,
+            sessions=sessions,
+            states=states,
+            gate=service.gate,
+        )
+        comparison = Comparison(branches=branches, checkpoints=checkpoints, lines=lines, runs=runs, log=event_log)
         assistants = Assistants(
             SqlAssistants(database),
             graphs,
@@ -149,6 +188,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         if recovered:
             log.info("runs_taken_up", runs=recovered)
 
+        reruns = Reruns(
+            threads=threads,
+            runs=service,
+            states=states,
+            records=runs,
+            graphs=graphs,
+            saver=saver,
+            lines=lines,
+            known_model=kit.models.known,
+        )
         calls = Calls(assistants=assistants, webhooks=webhooks)
         crons = Crons(SqlCrons(database), calls=calls, runs=service, assistants=assistants, permission=permission)
         await stack.enter_async_context(crons.open())
@@ -161,7 +210,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
 
         limits = Limits(settings.history_max_age, settings.history_max_checkpoints)
         pruner = saver.pruner(folder / "history.db", rebuild=rebuilder(opened, project.default), thrifty=True)
-        retention = Retention(pruner, limits, metrics=metrics, every=settings.history_sweep)
+        retention = Retention(
+            pruner,
+            limits,
+            metrics=metrics,
+            every=settings.history_sweep,
+            logs=SqlOldLogs(database),
+            max_log_age=settings.history_max_log_age,
+        )
         await stack.enter_async_context(retention.sweeping())
 
         metrics.live_up.set_function(lambda: float(saver.live_ok))
@@ -175,7 +231,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             snapshots=snapshots,
             checkpoints=checkpoints,
             states=states,
-            replay=Replay(checkpoints=checkpoints, log=event_log),
+            replay=Replay(lineage=saver, threads=thread_records, runs=runs, log=event_log, rebuild=rebuild),
+            reruns=reruns,
+            branches=branches,
+            comparison=comparison,
+            share=share,
             turns=turns,
             stores=stores,
             permission=permission,
@@ -190,6 +250,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             server_heartbeat=min(settings.heartbeat, SERVER_HEARTBEAT),
             max_message_chars=settings.max_message_chars,
         )
+
+
+def secrets_of(settings: Settings) -> set[str]:
+    """What the service knows that is nobody else's business: its secret settings, passwords in them, and variables of
+    the environment that are called like secrets."""
+    found = [value for _, value in settings]
+    listed = [each for value in found for each in (value if isinstance(value, tuple) else (value,))]
+    secrets = {each.get_secret_value() for each in listed if isinstance(each, SecretStr)}
+    passwords = {password for each in secrets if (password := urlsplit(each).password) is not None}
+    return secrets | passwords | named_like_secrets(os.environ)
 
 
 def _system_assistants(project: Project) -> list[SystemAssistant]:

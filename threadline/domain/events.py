@@ -15,6 +15,7 @@ EventType = Literal[
     "updates",
     "tools",
     "events",
+    "calls",
     "interrupt",
     "message",
     "end",
@@ -25,7 +26,8 @@ EventType = Literal[
 - `messages`    `{message, metadata}`: one message or message delta as it was streamed, empty fields left out;
                 `metadata` stands with a message's first line only and is null with the others
 - `tasks`       a task's start `{id, name, step, triggers}` or end `{id, name, step, result, error, interrupts, ms}`;
-                a run that was asked for tasks has `input` and `metadata` in the start too
+                a run that was asked for tasks has `input` and `metadata` in the start too; the end has `recorded: true`
+                where a re-run's recording answered all that the task asked
 - `custom`      what a node wrote to its stream writer. The built-in graph writes `{"type": "intent", …}` and
                 `{"type": "tool", …}`
 - `checkpoints` `{checkpoint_id, parent_id, step, source, next}`: a checkpoint by id, never by value; a run that was
@@ -35,6 +37,9 @@ EventType = Literal[
 - `updates`     `{node: writes}` as LangGraph streams it, only where a run was asked for it
 - `tools`       `{event, tool_call_id, …}` as LangGraph streams it, only where a run was asked for it
 - `events`      an `astream_events` (v2) object, only where a run was asked for it
+- `calls`       a model or tool call that was answered, for re-runs: `{kind: "model", node, key, prompt, model,
+                recorded}` with the `answer` or, where that was streamed, its `message_id`; `{kind: "tool", node, key,
+                name, args, recorded}` with `result`, `error` or `message`. No stream format shows it
 - `interrupt`   `{id, value}`: the graph asks and waits
 - `message`     the run's final message, whole
 - `end`         `{status, error, usage, cost, checkpoint_id, ms}`, the last line; `error` is null or

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from threadline.domain.events import Event, EventType
 from threadline.domain.filters import Filter
@@ -12,11 +12,15 @@ from threadline.domain.records import (
     Assistant,
     AssistantQuery,
     AssistantVersion,
+    Course,
     Cron,
     CronQuery,
     Limits,
+    Mark,
     Pin,
+    Place,
     Pruned,
+    PrunedLogs,
     Run,
     RunStatus,
     Thread,
@@ -25,6 +29,9 @@ from threadline.domain.records import (
     Turn,
     TurnSummary,
 )
+from threadline.domain.stored import Stored, StoredBranch, Taken
+
+T = TypeVar("T")
 
 
 class Threads(Protocol):
@@ -160,6 +167,10 @@ class Runs(Protocol):
         """A thread's runs that have a place above `after`, in order."""
         ...
 
+    async def order(self, thread_id: str) -> Sequence[str]:
+        """The ids of a thread's runs that have begun and ended, in the order in which they began."""
+        ...
+
     async def finish(
         self,
         run: Run,
@@ -177,18 +188,26 @@ class Runs(Protocol):
         """Delete a run with its log and, if it began one, its turn."""
         ...
 
+    async def forget(self, thread_id: str, run_ids: Collection[str]) -> None:
+        """Delete those of a thread's runs with their logs and turns. Of a turn some of whose runs are left, only the
+        answer goes. Leaves nothing in the file's log."""
+        ...
+
 
 class Turns(Protocol):
     """`chat_history`."""
 
-    async def list(self, session_id: str, *, limit: int, before: int | None = None) -> list[Turn]:
-        """Newest first."""
+    async def list(
+        self, session_id: str, *, limit: int, before: int | None = None, without: Collection[str] = ()
+    ) -> list[Turn]:
+        """Newest first; none that only the runs `without` made."""
         ...
 
     async def get(self, session_id: str, turn_id: str) -> Turn | None: ...
 
-    async def copy(self, source: str, target: str) -> None:
-        """Give session `target` the turns of session `source` too, in their order."""
+    async def copy(self, source: str, target: str, *, without: Collection[str] = ()) -> None:
+        """Give session `target` the turns of session `source` too, in their order; but where `without` names
+        checkpoints, none that ended at one of these, or at none."""
         ...
 
     async def summary(self, session_ids: Sequence[str]) -> dict[str, TurnSummary]:
@@ -209,6 +228,52 @@ class Pins(Protocol):
 
     async def list(self, thread_id: str) -> list[Pin]:
         """Oldest first."""
+        ...
+
+
+class Marks(Protocol):
+    """What is said of a thread's branches."""
+
+    async def list(self, thread_id: str) -> list[Mark]:
+        """Oldest first."""
+        ...
+
+    async def put(self, thread_id: str, marks: Sequence[Mark]) -> None:
+        """Replace all that is said of a thread's branches by this, in one transaction."""
+        ...
+
+
+class Lines(Protocol):
+    """The checkpoints of threads as a tree, read without their states."""
+
+    async def places(self, thread_id: str) -> Sequence[Place]:
+        """Every checkpoint of the graph itself, by id, which is oldest first."""
+        ...
+
+    async def head(self, thread_id: str) -> str | None:
+        """The checkpoint that the thread stands at: its next message goes on from there."""
+        ...
+
+    async def switched(self, thread_id: str) -> str | None:
+        """The same, if somebody switched to it and it is not the newest; else None."""
+        ...
+
+    async def ran(self, thread_id: str, checkpoint_ids: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """For each of these checkpoints that a step made: the nodes that ran in it, by name, sorted."""
+        ...
+
+    async def switch(self, thread_id: str, checkpoint_id: str) -> bool:
+        """Let the thread stand at another end of its tree; False if that is none. Nothing is copied or moved."""
+        ...
+
+    async def cut(self, thread_id: str, checkpoint_ids: Collection[str]) -> bool:
+        """Take these checkpoints, the end of a branch, with their writes and what subgraphs did under them. False if
+        that cannot be done now: a run is unfinished, one of them was pinned. Conflict if others come after them."""
+        ...
+
+    async def copy_line(self, source: str, target: str, checkpoint_ids: Collection[str]) -> None:
+        """Copy these checkpoints of a thread, and those of subgraphs below them, to a thread that has none yet. Raises
+        Conflict if it has."""
         ...
 
 
@@ -238,11 +303,65 @@ class Archive(Protocol):
     async def read(self, run_id: str) -> list[Event] | None: ...
 
 
+class OldLogs(Protocol):
+    """The logs of runs that ended before some time; of one thread or of all."""
+
+    async def look(self, before: datetime, *, thread_id: str | None = None) -> PrunedLogs:
+        """What would go. Changes nothing."""
+        ...
+
+    async def prune(self, before: datetime, *, thread_id: str | None = None) -> PrunedLogs:
+        """Take them, in transactions that nobody waits long for."""
+        ...
+
+
+class Lineage(Protocol):
+    """How a thread's checkpoints hang together, without what they hold."""
+
+    async def places(self, thread_id: str, *, run_id: str, ns: str = "") -> Sequence[Place]:
+        """The checkpoints that a run made in a namespace, oldest first."""
+        ...
+
+    async def course(self, thread_id: str, *, through: str | None = None) -> Course | None:
+        """The line to the newest checkpoint that descends from `through`, or to where the thread stands; None if there
+        is no such checkpoint."""
+        ...
+
+
+class Exchange(Protocol):
+    """Whole threads, out of the history and into it."""
+
+    async def take(self, thread_id: str, use: Callable[[Taken], T]) -> T | None:
+        """What `use`, called in a thread of its own, makes of a thread as of one moment; None if there is none."""
+        ...
+
+    async def begin(self, thread_id: str) -> None:
+        """A new thread arrives. Nobody sees any of it until `finish`; should that never come, `abandon` or the next
+        start takes away what is there of it."""
+        ...
+
+    async def keep_runs(self, runs: Sequence[tuple[Run, Sequence[Event]]]) -> None:
+        """Keep runs that have ended, with their logs."""
+        ...
+
+    async def keep_stored(self, thread_id: str, stored: Sequence[Stored]) -> None: ...
+
+    async def finish(
+        self, thread: Thread, *, turns: Sequence[Turn], pins: Sequence[Pin], branches: Sequence[StoredBranch]
+    ) -> None:
+        """The thread is whole: from here on it is there."""
+        ...
+
+    async def abandon(self, thread_id: str) -> None:
+        """Take away what is there of a thread that has not arrived whole."""
+        ...
+
+
 class LiveLog(Protocol):
     """Where a running run's log survives the process. Append in batches; order is the caller's."""
 
-    async def extend(self, batches: Mapping[str, Sequence[Event]]) -> None:
-        """Append to each run's stream."""
+    async def extend(self, batches: Mapping[str, Sequence[Event]], *, ended: Collection[str] = ()) -> None:
+        """Append to each run's stream, and drop the streams of runs that have ended."""
         ...
 
     async def read(self, run_id: str) -> list[Event]: ...
@@ -267,6 +386,10 @@ class EventLog(Protocol):
         """The JSON of a state that a run which is going on has just reached, if it is still at hand."""
         ...
 
+    def shared(self, run_id: str) -> dict[Hashable, Any] | None:
+        """What the readers of a run share among them while it goes on; None once it has ended."""
+        ...
+
 
 class LiveSessions(Protocol):
     """The live copy of a session. The document is `{session_id, created_at, messages, context}`."""
@@ -279,8 +402,8 @@ class LiveSessions(Protocol):
         """Put the document there unless it is there already, and renew the lease."""
         ...
 
-    async def append(self, session_id: str, message: dict[str, Any]) -> bool:
-        """Append one message in place; False if the session is not live."""
+    async def append(self, session_id: str, message: dict[str, Any], *, context: Mapping[str, Any] = {}) -> bool:
+        """Append one message in place and set fields of `context`; False if the session is not live."""
         ...
 
     async def note(self, session_id: str, context: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID, uuid5
 
 from threadline.domain.filters import Filter
@@ -260,6 +260,53 @@ class Pin:
     created_at: datetime
 
 
+class Place(NamedTuple):
+    """Where a checkpoint stands in its thread, and the run that made it; none made an edit.
+
+    `source` and `step` are LangGraph's: `input`, `loop`, `update` or `fork`, and the number of the step. `made_at`
+    is what the id says, if it does.
+    """
+
+    checkpoint_id: str
+    parent_id: str | None
+    run_id: str | None
+    source: str | None = None
+    step: int | None = None
+    made_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is said of a branch: its name, and whether it is the session's main line.
+
+    It is said of the checkpoint that was the branch's last one then. Whatever becomes of the tree, that stays on it.
+    """
+
+    thread_id: str
+    checkpoint_id: str
+    name: str | None
+    main: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The runs along a line of checkpoints, oldest first; those from index `start` on made the checkpoint it was asked
+    for, or came after it. `beside` holds what is not on the line: checkpoints by the run that made them."""
+
+    runs: tuple[str, ...]
+    start: int
+    beside: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedLogs:
+    """What went of the logs of runs, or would: how many, and their bytes."""
+
+    runs: int = 0
+    size: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How long and how many checkpoints of a thread are kept. None takes nothing; each limit takes on its own."""
@@ -279,3 +326,8 @@ class Pruned:
     checkpoints: int
     size: int
     left: int
+
+
+def shown_error(error: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A run's error as its thread shows it."""
+    return {"error": error.get("type") or error["kind"], "message": error["message"]} if error else None

@@ -1,9 +1,9 @@
-"""A thread's checkpoints: listed, looked into, pinned, and followed along their branch."""
+"""A thread's checkpoints: listed, looked into and pinned."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,27 +12,10 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import StateSnapshot
 
 from threadline.domain import ports
-from threadline.domain.errors import Conflict, Missing
+from threadline.domain.errors import Missing
 from threadline.domain.records import Caller, Pin, Thread
 from threadline.services.graphs import Graph, Graphs
-from threadline.services.payload import jsonable, text_of
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a checkpoint stands in its thread."""
-
-    checkpoint_id: str
-    parent_id: str | None
-    run_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """A line of checkpoints, oldest first, and the ids of those that the thread has beside it."""
-
-    line: list[Place]
-    beside: frozenset[str]
+from threadline.services.payload import jsonable
 
 
 class Checkpoints:
@@ -52,14 +35,34 @@ class Checkpoints:
             # One more than asked for: a checkpoint's nodes are what its parent had next.
             history = graph.aget_state_history(_config(thread), before=cursor, limit=limit + 1)
             snapshots = [snapshot async for snapshot in history]
-            known = {_id(snapshot): snapshot for snapshot in snapshots}
-            pins = await self._pinned(thread)
-            items = []
-            for snapshot in snapshots[:limit]:
-                parent = _parent(snapshot)
-                if parent is not None and parent not in known:
-                    known[parent] = await graph.aget_state(_config(thread, parent))
-                items.append(_brief(snapshot, known.get(parent or ""), pins.get(_id(snapshot))))
+            return await self._briefs(graph, thread, snapshots, limit=limit)
+
+    async def along(
+        self, thread: Thread, caller: Caller, line: Sequence[str], *, limit: int, before: str | None
+    ) -> list[dict[str, Any]]:
+        """The same of a line of checkpoints, oldest first. Raises Missing, also if they go while they are read."""
+        if before is not None and before not in line:
+            raise _missing(before)
+        end = len(line) if before is None else line.index(before)
+        ids = line[max(0, end - limit - 1) : end][::-1]
+        async with self._graphs.of_thread(thread, caller) as graph:
+            snapshots = [await graph.aget_state(_config(thread, checkpoint_id)) for checkpoint_id in ids]
+            items = await self._briefs(graph, thread, snapshots, limit=limit)
+            for checkpoint_id in ids[:1]:  # what ends a branch goes first
+                await _check(graph, thread, checkpoint_id)
+        return items
+
+    async def _briefs(
+        self, graph: Graph, thread: Thread, snapshots: Sequence[StateSnapshot], *, limit: int
+    ) -> list[dict[str, Any]]:
+        known = {_id(snapshot): snapshot for snapshot in snapshots}
+        pins = await self._pinned(thread)
+        items = []
+        for snapshot in snapshots[:limit]:
+            parent = _parent(snapshot)
+            if parent is not None and parent not in known:
+                known[parent] = await graph.aget_state(_config(thread, parent))
+            items.append(_brief(snapshot, known.get(parent or ""), pins.get(_id(snapshot))))
         return items
 
     async def get(self, thread: Thread, caller: Caller, checkpoint_id: str) -> dict[str, Any]:
@@ -68,6 +71,7 @@ class Checkpoints:
             snapshot = await self._snapshot(graph, thread, checkpoint_id)
             parent_id = _parent(snapshot)
             parent = await graph.aget_state(_config(thread, parent_id)) if parent_id else None
+            await _check(graph, thread, checkpoint_id)  # else it went while it was read, and is not whole
         pins = await self._pinned(thread)
         return {
             **_brief(snapshot, parent, pins.get(checkpoint_id)),
@@ -78,16 +82,6 @@ class Checkpoints:
     async def latest(self, thread: Thread, caller: Caller) -> StateSnapshot:
         async with self._graphs.of_thread(thread, caller) as graph:
             return await graph.aget_state(_config(thread))
-
-    async def question(self, thread: Thread, caller: Caller, checkpoint_id: str) -> str | None:
-        """The user message a re-run from this checkpoint answers. Raises Missing, or Conflict if nothing is next."""
-        async with self._graphs.of_thread(thread, caller) as graph:
-            snapshot = await self._snapshot(graph, thread, checkpoint_id)
-        if not snapshot.next:
-            raise Conflict("Nothing is next after this checkpoint, so there is nothing to execute again.")
-        messages = snapshot.values.get("messages") or [] if isinstance(snapshot.values, dict) else []
-        human = [message for message in messages if getattr(message, "type", None) == "human"]
-        return text_of(human[-1]) if human else None
 
     async def pin(self, thread: Thread, caller: Caller, checkpoint_id: str, name: str | None) -> Pin:
         """Keep a checkpoint whatever retention says, under a name or none; again, to rename it. Raises Missing."""
@@ -107,28 +101,21 @@ class Checkpoints:
             await _check(graph, thread, checkpoint_id)
         await self._pins.remove(thread.thread_id, "", checkpoint_id)
 
-    async def branch(self, thread: Thread, caller: Caller, checkpoint_id: str | None) -> Branch:
-        """The line of checkpoints, oldest first, from the thread's first one through `checkpoint_id` to the newest
-        that descends from it; through the newest of all where None. Raises Missing."""
-        places: dict[str, Place] = {}
-        async with self._graphs.of_thread(thread, caller) as graph:
-            async for saved in _saver(graph).alist(_config(thread)):
-                parent = saved.parent_config["configurable"]["checkpoint_id"] if saved.parent_config else None
-                run_id = saved.metadata.get("run_id")
-                place = Place(saved.config["configurable"]["checkpoint_id"], parent, run_id)
-                places[place.checkpoint_id] = place
-        if checkpoint_id is not None and checkpoint_id not in places:
-            raise _missing(checkpoint_id)
-        for head in places.values():  # newest first
-            line = [head]
-            while line[-1].parent_id in places:
-                line.append(places[line[-1].parent_id])
-            if checkpoint_id is None or any(place.checkpoint_id == checkpoint_id for place in line):
-                return Branch(line[::-1], frozenset(places.keys() - {place.checkpoint_id for place in line}))
-        return Branch([], frozenset())
+    def graph_id_of(self, thread: Thread) -> str:
+        """The graph that runs on the thread: the one that ran on it, else the service's. Raises Missing."""
+        return self._graphs.id_of(thread)
 
     async def delete(self, thread: Thread) -> None:
         await self._saver.adelete_thread(thread.thread_id)
+
+    def open(self, thread: Thread, caller: Caller) -> AbstractAsyncContextManager[Graph]:
+        """The thread's graph, to read many states with `values`."""
+        return self._graphs.of_thread(thread, caller)
+
+    async def values(self, graph: Graph, thread: Thread, checkpoint_id: str) -> Any:
+        """The state at a checkpoint, through a graph that is open; None if the checkpoint is gone."""
+        snapshot = await graph.aget_state(_config(thread, checkpoint_id))
+        return snapshot.values if snapshot.created_at else None
 
     async def _pinned(self, thread: Thread) -> dict[str, Pin]:
         return {pin.checkpoint_id: pin for pin in await self._pins.list(thread.thread_id) if not pin.checkpoint_ns}

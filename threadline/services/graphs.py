@@ -50,7 +50,7 @@ class Graphs:
 
     def __init__(self, graphs: Mapping[str, OpenGraph], *, default: str, stores: Stores) -> None:
         self._graphs = graphs
-        self._default = default
+        self.default = default
         self._stores = stores
 
     @property
@@ -63,7 +63,7 @@ class Graphs:
 
         Raises Missing.
         """
-        graph_id = thread.metadata.get("graph_id", self._default)
+        graph_id = thread.metadata.get("graph_id", self.default)
         if not isinstance(graph_id, str) or graph_id not in self._graphs:
             raise Missing(f"Graph '{graph_id}' not found. Expected one of: {sorted(self._graphs)}")
         return graph_id
@@ -92,7 +92,9 @@ class Graphs:
     def of_run(
         self, run: Run, config: RunnableConfig, access: AccessContext = "threads.read"
     ) -> AbstractAsyncContextManager[Graph]:
-        """A run's graph, opened for who started it, whoever looks."""
+        """A run's graph, opened for who started it, whoever looks. Raises Missing."""
+        if run.graph_id not in self._graphs:
+            raise Missing(f"Graph '{run.graph_id}' is not served any more, and only it can read its checkpoints.")
         opening = Opening(
             access,
             store=self._stores.within(run.kwargs["scope"]) if "scope" in run.kwargs else None,

@@ -6,7 +6,10 @@ The keys of `Run.kwargs`, all of them optional:
 - `input`        the graph's input; null goes on from where the thread stands
 - `command`      `{resume, update, goto}`
 - `checkpoint`   `{checkpoint_id, checkpoint_ns, checkpoint_map}`: where to go on from, instead of the newest
-- `rerun_of`     the checkpoint a re-run of one's own starts from
+- `rerun_of`     the checkpoint that a re-run was asked to start from
+- `changes`      what a re-run does otherwise, as it was asked: see `threadline.services.rerun`
+- `recording`    `{runs, after}`: the runs a re-run finds its answers in, and the checkpoint it starts from
+- `edit`         `{values, as_node}`: written to the state before a re-run begins
 - `config`, `context`, `interrupt_before`, `interrupt_after`, `durability`: handed to the graph
 - `stream_mode`  the client's modes; `subgraphs`: whether it wants the streams of subgraphs
 - `temporary`    the thread goes with the run
@@ -25,6 +28,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, Send
 
 from threadline.domain.records import Run
+from threadline.services.prompts import chosen_labels
 
 CALLER = "__threadline_caller"
 """Where graph code finds the id of the caller in `configurable`. It is never in a checkpoint's metadata."""
@@ -61,15 +65,11 @@ def config_of(run: Run, *, callbacks: list[BaseCallbackHandler]) -> RunnableConf
     ids = {"run_id": run.run_id, "thread_id": run.thread_id, "graph_id": run.graph_id}
     if run.assistant_id is not None:
         ids["assistant_id"] = run.assistant_id
+    chosen = {**_unreserved(run.kwargs.get("context")), **_unreserved(asked.get("configurable"))}
     config: RunnableConfig = {
-        "configurable": {
-            **_unreserved(run.kwargs.get("context")),
-            **_unreserved(asked.get("configurable")),
-            **(run.kwargs.get("user") or {}),
-            CALLER: run.kwargs.get("caller", ""),
-            **ids,
-        },
+        "configurable": {**chosen, **(run.kwargs.get("user") or {}), CALLER: run.kwargs.get("caller", ""), **ids},
         "metadata": {
+            **chosen_labels(chosen),
             **(asked.get("metadata") or {}),
             **run.metadata,
             **{key: value for key, value in ids.items() if key != "thread_id"},

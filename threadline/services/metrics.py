@@ -36,6 +36,13 @@ class Metrics:
             "threadline_checkpoints_pruned_bytes", "What their values took in the history.", registry=self.registry
         )
 
+        self._logs_pruned = Counter(
+            "threadline_logs_pruned", "Recordings of runs that retention has taken.", registry=self.registry
+        )
+        self._logs_pruned_bytes = Counter(
+            "threadline_logs_pruned_bytes", "What they took in the history.", registry=self.registry
+        )
+
     def run_ended(self, status: str, *, seconds: float, tokens: int | None, cost: float | None) -> None:
         self._runs.labels(status).inc()
         self._run_seconds.observe(seconds)
@@ -45,6 +52,10 @@ class Metrics:
     def pruned(self, checkpoints: int, *, size: int) -> None:
         self._pruned.inc(checkpoints)
         self._pruned_bytes.inc(size)
+
+    def logs_pruned(self, runs: int, *, size: int) -> None:
+        self._logs_pruned.inc(runs)
+        self._logs_pruned_bytes.inc(size)
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""

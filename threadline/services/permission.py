@@ -15,15 +15,15 @@ all `value["metadata"]`. Ids are UUIDs, as `langgraph_sdk.auth.types` has them.
 
 | what is asked | resource, action | value |
 | --- | --- | --- |
-| create a thread, copy one (which is read too) | threads, create | `thread_id`, `metadata`, `if_exists` |
+| create a thread, import one, copy one (which is read too), also for a re-run | threads, create | `thread_id`, `metadata`, `if_exists` |
 | a thread, its state, past and stream | threads, read | `thread_id` |
 | a run, its stream, its end | threads, read | `thread_id`, `run_id` |
 | a thread's runs | threads, read and search | `thread_id`; `thread_id`, `metadata` |
 | search, count and list threads | threads, search | `metadata`, `values`, `status`, `limit`, `offset` |
 | change a thread | threads, update | `thread_id`, `metadata` |
-| change a thread's state, pin a checkpoint | threads, update | `thread_id` |
+| change a thread's state, also for a re-run, pin a checkpoint, name a branch or go on from it | threads, update | `thread_id` |
 | cancel runs, also by leaving their stream or by starting another | threads, update | `thread_id`, `action`, `metadata`: `run_ids`, `status` |
-| delete or prune a thread | threads, delete | `thread_id` |
+| delete or prune a thread, delete a branch | threads, delete | `thread_id` |
 | delete a run | threads, delete | `thread_id`, `run_id` |
 | start a run; who reads what comes of it reads the thread too | threads, create_run | `thread_id`, `assistant_id`, `run_id`, `status`, `metadata`, `prevent_insert_if_inflight`, `multitask_strategy`, `if_not_exists`, `after_seconds`, `kwargs` |
 | create an assistant | assistants, create | `assistant_id`, `graph_id`, `config`, `context`, `metadata`, `name` |

@@ -13,6 +13,7 @@ from langgraph.types import StreamMode, StreamPart
 
 from threadline.domain.errors import ThreadlineError
 from threadline.domain.events import Event, EventType
+from threadline.services.notes import Notes, as_event
 from threadline.services.payload import delta, is_delta, jsonable, text_of
 
 STREAM_MODES: tuple[StreamMode, ...] = ("messages", "tasks", "custom", "checkpoints", "updates")
@@ -62,7 +63,8 @@ class Recorder:
     """One run's recorder. `write` appends to the log; `clock` is in seconds and only its differences matter.
 
     `wanted` are the stream modes a client asked for: what only they need is logged too. `saved` is whether the run's
-    checkpoints can be read later; where they cannot, states are logged whole.
+    checkpoints can be read later; where they cannot, states are logged whole. `played` tells whether all that a task
+    asked was answered from a recording.
     """
 
     write: Write
@@ -70,6 +72,7 @@ class Recorder:
     wanted: frozenset[str] = frozenset()
     saved: bool = True
     clock: Callable[[], float] = time.perf_counter
+    played: Callable[[str], bool] = lambda task_id: False
     checkpoint_id: str | None = None
     message: dict[str, Any] | None = None
     tools: list[str] = field(default_factory=list)
@@ -118,6 +121,11 @@ class Recorder:
     def note(self, event: Mapping[str, Any]) -> Event:
         """Log an `astream_events` object."""
         return self.write("events", jsonable(event), ns=())
+
+    def calls(self, notes: Notes) -> None:
+        """Log the calls that were noted. Called before a checkpoint: the messages they streamed are logged then."""
+        for note in notes.take():
+            self.write("calls", as_event(note, self._described), ns=())
 
     def restore(self, values: Any, checkpoint_id: str) -> None:
         """Take over from the state what an earlier attempt did before a crash, which its log may have lost."""
@@ -230,6 +238,8 @@ class Recorder:
             "interrupts": jsonable(data["interrupts"]),
             "ms": round((self.clock() - task.started) * 1000),
         }
+        if self.played(data["id"]):
+            end["recorded"] = True
         return self.write("tasks", end, ns=ns)
 
     def _checkpoint(self, ns: tuple[str, ...], data: Mapping[str, Any]) -> Event | None:

@@ -1,4 +1,4 @@
-"""Retention: now and then takes of every thread's checkpoints what the limits do not leave."""
+"""Retention: now and then takes of all checkpoints and of the logs of runs what the limits do not leave."""
 
 from __future__ import annotations
 
@@ -55,12 +55,16 @@ class Retention:
         *,
         metrics: Metrics,
         every: float,
+        logs: ports.OldLogs | None = None,
+        max_log_age: timedelta | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._pruner = pruner
         self._limits = limits
         self._metrics = metrics
         self._every = every
+        self._logs = logs
+        self._max_log_age = max_log_age
         self._clock = clock
         self._settled: dict[str, tuple[int, datetime]] = {}
         self._stopping = asyncio.Event()
@@ -68,7 +72,7 @@ class Retention:
     @asynccontextmanager
     async def sweeping(self) -> AsyncIterator[None]:
         """Sweep until left; without a limit there is nothing to do."""
-        if not self._limits:
+        if not self._limits and self._max_log_age is None:
             yield
             return
         sweeper = asyncio.create_task(self._sweep_on())
@@ -78,9 +82,23 @@ class Retention:
             self._stopping.set()
             await sweeper
 
+    async def sweep_logs(self) -> int:
+        """Take the logs of runs that ended long ago. How many went."""
+        if self._logs is None or self._max_log_age is None:
+            return 0
+        started = time.perf_counter()
+        gone = await self._logs.prune(self._clock() - self._max_log_age)
+        if gone.runs:
+            self._metrics.logs_pruned(gone.runs, size=gone.size)
+            ms = round((time.perf_counter() - started) * 1000)
+            log.info("logs_pruned", runs=gone.runs, bytes=gone.size, ms=ms)
+        return gone.runs
+
     async def sweep(self) -> int:
         """Look at every thread once. How many checkpoints went."""
         started, now = time.perf_counter(), self._clock()
+        if not self._limits:
+            return 0
         settled, pruned = dict[str, tuple[int, datetime]](), list[Pruned]()
         faults = 0
         async for thread_id, count in self._crowded(now):
@@ -128,10 +146,11 @@ class Retention:
 
     async def _sweep_on(self) -> None:
         while not self._stopping.is_set():
-            try:
-                await self.sweep()
-            except Exception as error:
-                self._tell(error)
+            for sweep in (self.sweep, self.sweep_logs):
+                try:
+                    await sweep()
+                except Exception as error:
+                    self._tell(error)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), self._every)
 

@@ -23,11 +23,13 @@ from threadline.domain import ports
 from threadline.domain.errors import ThreadlineError
 from threadline.domain.events import Event
 from threadline.domain.records import Run, RunStatus, ThreadStatus, Turn
-from threadline.services import invocation
+from threadline.services import edits, invocation
 from threadline.services.graphs import Graph, Graphs
 from threadline.services.metrics import Metrics
 from threadline.services.models.usage import UsageMeter
+from threadline.services.notes import Notes, noting
 from threadline.services.recorder import Recorder, graph_modes
+from threadline.services.recording import of_run
 from threadline.services.sessions import Sessions
 from threadline.services.turns import joined, unique
 
@@ -219,20 +221,22 @@ class Runner:
     async def _drop(self, run: Run) -> None:
         """End a run that never began."""
         try:
-            await self._finish(run, self._recorder(run), UsageMeter(), CANCELLED, ms=0)
+            notes = Notes()
+            await self._finish(run, self._recorder(run, notes), notes, CANCELLED, ms=0)
         finally:
             self._cancelled.pop(run.run_id, None)
 
     async def _job(self, run: Run) -> None:
         """One run from its first event to its last; nothing it does may hurt another run."""
         started = time.perf_counter()
-        recorder, meter = self._recorder(run), UsageMeter()
+        notes = Notes()
+        recorder = self._recorder(run, notes)
         if run.attempt > 1:
-            meter.lost()
+            notes.lost()
         try:
             await self._begin(run, recorder)
-            outcome = await self._execute(run, recorder, meter)
-            await self._finish(run, recorder, meter, outcome, ms=_ms_since(started))
+            outcome = await self._execute(run, recorder, notes)
+            await self._finish(run, recorder, notes, outcome, ms=_ms_since(started))
         except Exception:
             # The history could not be written. Readers are told; the run is taken up again at the next start.
             log.exception("run_not_kept", run_id=run.run_id, thread_id=run.thread_id)
@@ -250,13 +254,13 @@ class Runner:
         self._wake(run.thread_id)
         await self._sessions.begin(run)
 
-    async def _execute(self, run: Run, recorder: Recorder, meter: UsageMeter) -> Outcome:
+    async def _execute(self, run: Run, recorder: Recorder, notes: Notes) -> Outcome:
         """Stream the graph in a task of its own, so that cancelling it is not mistaken for the service stopping."""
         if run.attempt > MAX_ATTEMPTS:
             return _failure(run, CutOff("The run was cut off too often and is not taken up again."), None)
         if run.run_id in self._cancelled:
             return CANCELLED
-        stream = asyncio.create_task(self._stream(run, recorder, meter))
+        stream = asyncio.create_task(self._stream(run, recorder, notes))
         self._streams[run.run_id] = stream
         try:
             await asyncio.wait({stream})
@@ -273,20 +277,24 @@ class Runner:
             return WAITING if recorder.interrupts or recorder.halted else SUCCESS
         return _failure(run, error, recorder.failed_node)
 
-    async def _stream(self, run: Run, recorder: Recorder, meter: UsageMeter) -> None:
-        config = invocation.config_of(run, callbacks=[meter])
-        async with self._graphs.of_run(run, config, "threads.create_run") as graph:
+    async def _stream(self, run: Run, recorder: Recorder, notes: Notes) -> None:
+        config = invocation.config_of(run, callbacks=[notes])
+        notes.recording = await of_run(run, self._log.follow)
+        async with self._graphs.of_run(run, config, "threads.create_run") as opened:
+            graph = notes.fitted(opened)
             left_off = await _left_off(graph, run) if run.attempt > 1 else None
             if left_off is not None:
                 recorder.restore(left_off.values, left_off.config["configurable"]["checkpoint_id"])
                 if not left_off.tasks:  # `next` leaves out those that are done, though their step is not
                     return
             else:
-                config["configurable"].update(invocation.place(run))
+                config["configurable"].update(await edits.place(graph, run, config))
             parts = _parts(graph, None if left_off else invocation.given(run), config, run, recorder)
             try:
-                async with asyncio.timeout(self._timeout) as deadline:
+                async with noting(notes), asyncio.timeout(self._timeout) as deadline:
                     async for part in parts:
+                        if notes.waiting and part["type"] == "checkpoints":
+                            recorder.calls(notes)
                         event = recorder.record(part)
                         if event is not None and event.type == "custom":
                             await self._sessions.note(run.thread_id, event)
@@ -295,7 +303,8 @@ class Runner:
                     raise RunTimeout(f"The run took longer than {self._timeout:g} s.") from error
                 raise
 
-    async def _finish(self, run: Run, recorder: Recorder, meter: UsageMeter, outcome: Outcome, *, ms: int) -> None:
+    async def _finish(self, run: Run, recorder: Recorder, meter: Notes, outcome: Outcome, *, ms: int) -> None:
+        recorder.calls(meter)
         recorder.close_tasks(outcome.word)
         if outcome is SUCCESS:
             recorder.close_message()
@@ -304,7 +313,7 @@ class Runner:
             {
                 "status": outcome.word,
                 "error": outcome.error,
-                "usage": meter.usage(),
+                "usage": _usage(run, meter),
                 "cost": meter.cost,
                 "checkpoint_id": recorder.checkpoint_id,
                 "ms": ms,
@@ -316,8 +325,8 @@ class Runner:
         if run.kwargs.get("temporary") or self._cancelled.get(run.run_id) == "rollback":
             await self._forget(run)
             self._ended(final, events)
-            await self._log.close(run.run_id, end)
             self._metrics.run_ended(outcome.word, seconds=ms / 1000, tokens=None, cost=meter.cost)
+            await self._log.close(run.run_id, end)
             return
         earlier = await self._turns.get(run.thread_id, run.turn_id) if run.turn_id != run.run_id else None
         turn = joined(earlier, _turn(run, recorder, meter, outcome, ended))
@@ -330,8 +339,8 @@ class Runner:
         )
         await self._sessions.complete(turn, recorder.last_node)
         self._ended(final, events)
-        await self._log.close(run.run_id, end)
         self._metrics.run_ended(outcome.word, seconds=ms / 1000, tokens=turn.tokens_used, cost=turn.cost)
+        await self._log.close(run.run_id, end)
         log.info("run_ended", run_id=run.run_id, thread_id=run.thread_id, status=outcome.word, ms=ms)
 
     async def _forget(self, run: Run) -> None:
@@ -344,12 +353,13 @@ class Runner:
         await self._runs.delete(run.run_id)
         await self._sessions.forget(run.thread_id)
 
-    def _recorder(self, run: Run) -> Recorder:
+    def _recorder(self, run: Run, notes: Notes) -> Recorder:
         return Recorder(
             partial(self._log.append, run.run_id),
             keep=partial(self._log.keep_values, run.run_id),
             wanted=invocation.wanted(run),
             saved=invocation.saved(run),
+            played=notes.played,
         )
 
 
@@ -417,8 +427,7 @@ def _turn(run: Run, recorder: Recorder, meter: UsageMeter, outcome: Outcome, end
     }
     if outcome.error is not None:
         extra["error"] = outcome.error
-    if "rerun_of" in run.kwargs:
-        extra["rerun_of"] = run.kwargs["rerun_of"]
+    extra |= {key: run.kwargs[key] for key in ("rerun_of", "changes") if run.kwargs.get(key)}
     usage = meter.usage()
     return Turn(
         session_id=run.thread_id,
@@ -431,6 +440,11 @@ def _turn(run: Run, recorder: Recorder, meter: UsageMeter, outcome: Outcome, end
         created_at=run.created_at,
         extra_metadata=extra,
     )
+
+
+def _usage(run: Run, meter: UsageMeter) -> dict[str, int | None]:
+    usage = meter.usage()
+    return {**usage, "recorded_calls": meter.recorded_calls} if "rerun_of" in run.kwargs else usage
 
 
 def _ms_since(started: float) -> int:

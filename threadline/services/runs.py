@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -38,19 +38,19 @@ class Resume:
 class StartRun:
     """What to run.
 
-    In the words of a chat: a message, the answer to an interrupt, or a checkpoint to execute again from. In the words
-    of a graph: `call`, with the keys that `threadline.services.invocation` lists. `strategy` says what becomes of a
-    run that is going on already (None: as the settings have it), `create` whether an unknown thread is made, `shown`
-    whether the caller is to read what comes of it.
+    In the words of a chat: a message, or the answer to an interrupt. In the words of a graph: `call`, with the keys
+    that `threadline.services.invocation` lists. `like` is a run whose graph and assistant this one has too. `strategy`
+    says what becomes of a run that is going on already (None: as the settings have it), `create` whether an unknown
+    thread is made, `shown` whether the caller is to read what comes of it.
     """
 
     caller: Caller
     thread_id: str | None = None
     message: str | None = None
     resume: Resume | None = None
-    checkpoint_id: str | None = None
     call: dict[str, Any] | None = None
     assistant: Assistant | None = None
+    like: Run | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     strategy: MultitaskStrategy | None = None
     create: bool = False
@@ -104,8 +104,8 @@ class Runs:
     async def start(self, request: StartRun) -> Run:
         """Save a pending run and hand it to the runner.
 
-        Raises Invalid, Missing, Forbidden, or Conflict: the session is busy (where that is refused), asks nothing of
-        that id, or has nothing to execute after the checkpoint.
+        Raises Invalid, Missing, Forbidden, or Conflict: the session is busy (where that is refused), or asks nothing of
+        that id.
         """
         [run] = await self.start_all([request])
         return run
@@ -192,6 +192,10 @@ class Runs:
         """The same events, with those together that are there at the same time."""
         return self._log.portions(run.run_id, after=after)
 
+    def shared(self, run: Run) -> dict[Hashable, Any] | None:
+        """What those who read a run share among them while it goes on; None once it has ended."""
+        return self._log.shared(run.run_id)
+
     def on_thread(self, thread_id: str, *, after: int = 0) -> AsyncGenerator[Run]:
         """The runs that begin on a thread, in order, those after place `after`; those to come too. It never ends."""
         return self._runner.begun(thread_id, after=after)
@@ -237,7 +241,7 @@ class Runs:
 
     async def remove(self, thread: Thread) -> None:
         """Delete a thread that may be deleted. Raises Missing where it is gone already."""
-        async with self._gate(thread.thread_id):
+        async with self.gate(thread.thread_id):
             if not await self._threads.exists(thread.thread_id):
                 raise Missing(f"There is no session {thread.thread_id}.")
             await self._stop(thread)
@@ -291,7 +295,7 @@ class Runs:
         if request.thread_id is None:
             thread = self._threads.new(allowed.new_thread_id, request.caller, metadata=allowed.metadata)
             return await self._start(thread, allowed, new=True)
-        async with self._gate(request.thread_id):
+        async with self.gate(request.thread_id):
             try:
                 thread, new = await self._threads.granted(request.thread_id, *allowed.grants), False
             except Missing:
@@ -306,7 +310,7 @@ class Runs:
         await self._make_room(thread, allowed)
         turn_id, kwargs = run_id, dict(allowed.kwargs)
         if request.call is not None:
-            kwargs["message"] = _question(kwargs.get("input"))
+            kwargs["message"] = _question(kwargs.get("input")) or kwargs.get("message")
             if "resume" in (kwargs.get("command") or {}) and thread.status == "interrupted":
                 turn_id = await self._last_turn(thread) or run_id
         elif request.message is not None:
@@ -314,15 +318,13 @@ class Runs:
         elif request.resume is not None:
             turn_id = await self._waiting_turn(thread, request.resume, request.caller)
             kwargs.setdefault("command", {"resume": {request.resume.interrupt_id: request.resume.value}})
-        elif request.checkpoint_id is not None:
-            kwargs["message"] = await self._checkpoints.question(thread, request.caller, request.checkpoint_id)
-            kwargs["checkpoint"] = {"checkpoint_id": request.checkpoint_id}
-            kwargs["rerun_of"] = request.checkpoint_id
         kwargs["scope"] = self._permission.scope(request.caller)
         kwargs["caller"] = request.caller.id
         if user := configurable(request.caller):
             kwargs["user"] = jsonable(user)
-        graph_id = assistant.graph_id if assistant else self._graph_id
+        own = self._graph_id if new else self._checkpoints.graph_id_of(thread)
+        like = request.assistant or request.like
+        graph_id = like.graph_id if like else own
         now = datetime.now(UTC)
         run = Run(
             run_id,
@@ -332,7 +334,7 @@ class Runs:
             "pending",
             kwargs,
             now,
-            assistant_id=self._assistant_id_of(request),
+            assistant_id=like.assistant_id if like else self._assistant_id(graph_id),
             metadata=_metadata(allowed.metadata, assistant),
             multitask_strategy=allowed.strategy,
             updated_at=now,
@@ -346,7 +348,7 @@ class Runs:
                 kept,
                 title=_title(kwargs.get("message")),
                 thread=thread if new else None,
-                config=assistant.config if assistant else None,
+                config=assistant.config if assistant else thread.config if request.like else None,
             )
         except BaseException:
             self._log.drop(run_id)
@@ -355,7 +357,8 @@ class Runs:
         return run
 
     def _assistant_id_of(self, request: StartRun) -> str:
-        return request.assistant.assistant_id if request.assistant else self._assistant_id(self._graph_id)
+        like = request.assistant or request.like
+        return like.assistant_id if like and like.assistant_id else self._assistant_id(self._graph_id)
 
     async def _make_room(self, thread: Thread, allowed: _Allowed) -> None:
         """Do with what is going on on the thread as the strategy says. Raises Conflict, or Forbidden where the caller
@@ -364,7 +367,7 @@ class Runs:
         if strategy == "enqueue" or not self._runner.busy(thread.thread_id):
             return
         if strategy == "reject":
-            raise Conflict("The session is busy with another message." if allowed.request.call is None else BUSY)
+            raise Conflict("The session is busy with another message." if _of_a_chat(allowed.request) else BUSY)
         going = [UUID(run.run_id) for run in await self._runs.list(thread_id=thread.thread_id, status=UNENDED)]
         told = {"run_ids": going, "status": None}
         await self._threads.check(thread.thread_id, allowed.request.caller, "update", action=strategy, metadata=told)
@@ -380,6 +383,11 @@ class Runs:
         snapshot = await self._checkpoints.latest(thread, caller)
         if resume.interrupt_id not in {interrupt.id for interrupt in snapshot.interrupts}:
             raise Conflict("The session is not waiting for an answer to this interrupt.")
+        # Not the last one that ran, where somebody has gone back to another branch.
+        asked_by = (snapshot.metadata or {}).get("run_id")
+        run = await self._runs.get(asked_by) if isinstance(asked_by, str) else None
+        if run is not None and run.thread_id == thread.thread_id:
+            return run.turn_id
         turn = await self._last_turn(thread)
         if turn is None:
             raise Conflict("The session is not waiting for an answer to this interrupt.")
@@ -389,22 +397,19 @@ class Runs:
         last = await self._runs.page(thread.thread_id, limit=1)
         return last[0].turn_id if last else None
 
-    def _gate(self, thread_id: str) -> asyncio.Lock:
-        """One lock a thread between starting a run on it and deleting it."""
+    def gate(self, thread_id: str) -> asyncio.Lock:
+        """One lock a thread between starting a run on it, deleting it and changing where it goes on."""
         return self._gates.setdefault(thread_id.lower(), asyncio.Lock())
 
 
 def _as_call(request: StartRun, run_id: UUID) -> dict[str, Any]:
     """What a chat asks for, in the words of a graph."""
-    command, checkpoint, given = None, None, None
+    command, given = None, None
     if request.resume is not None:
         command = {"resume": {request.resume.interrupt_id: request.resume.value}}
-    elif request.checkpoint_id is not None:
-        checkpoint = {"checkpoint_id": request.checkpoint_id}
     else:
         given = {"messages": [{"role": "user", "content": request.message, "id": str(run_id)}]}
-    called: dict[str, Any] = {"input": given, "command": command, "config": {"configurable": {}}, "context": {}}
-    return {**called, "checkpoint": checkpoint} if checkpoint else called
+    return {"input": given, "command": command, "config": {"configurable": {}}, "context": {}}
 
 
 def _metadata(given: dict[str, Any], assistant: Assistant | None) -> dict[str, Any]:
@@ -417,6 +422,10 @@ def _metadata(given: dict[str, Any], assistant: Assistant | None) -> dict[str, A
 
 def _no_run(run_id: str) -> Missing:
     return Missing(f"There is no run {run_id}.")
+
+
+def _of_a_chat(request: StartRun) -> bool:
+    return request.call is None or "rerun_of" in request.call
 
 
 def _delay(run: Run) -> float:

@@ -15,6 +15,7 @@ from threadline.services import turns as words
 log = structlog.get_logger(__name__)
 
 EVERY_TURN = 1_000_000
+NOTHING = words.Beside()
 
 
 class Sessions:
@@ -25,8 +26,11 @@ class Sessions:
         self._threads = threads
         self._turns = turns
 
-    async def document(self, thread: Thread) -> dict[str, Any]:
-        """`{session_id, created_at, messages, context}`; an expired session is live again afterwards."""
+    async def document(self, thread: Thread, *, without: words.Beside = NOTHING) -> dict[str, Any]:
+        """`{session_id, created_at, messages, context}`; an expired session is live again afterwards.
+
+        What was said elsewhere is left out, if `without` says what.
+        """
         try:
             document = await self._live.read(thread.thread_id)
             if document is None:
@@ -35,17 +39,20 @@ class Sessions:
         except Unavailable:
             log.debug("live_sessions_away")
             document = await self._rebuilt(thread)
+        if without != NOTHING:
+            said = [message for message in document["messages"] if not without.hides(message)]
+            document = {**document, "messages": said}
         return document
 
     async def begin(self, run: Run) -> None:
         """A run has begun: its question joins the document."""
-        if not run.kwargs.get("message") or "rerun_of" in run.kwargs or run.kwargs.get("temporary"):
+        if not run.kwargs.get("message") or not words.asks(run.kwargs) or run.kwargs.get("temporary"):
             return
         question = words.asked(run.kwargs["message"], at=run.created_at, turn_id=run.turn_id)
         try:
             if run.attempt > 1 and await self._asked_before(run):
                 return
-            await self._append(run.thread_id, question)
+            await self._append(run.thread_id, question, {})
         except Unavailable:
             log.debug("live_sessions_away")
 
@@ -64,10 +71,12 @@ class Sessions:
     async def complete(self, turn: Turn, last_node: str | None) -> None:
         """A run has ended and is in the history: its answer joins the document."""
         answer = words.answer(turn)
+        context = {"current_tool": None, "last_action": last_node}
         try:
             if answer is not None:
-                await self._append(turn.session_id, answer)
-            await self._live.note(turn.session_id, {"current_tool": None, "last_action": last_node})
+                await self._append(turn.session_id, answer, context)
+            else:
+                await self._live.note(turn.session_id, context)
         except Unavailable:
             log.debug("live_sessions_away")
 
@@ -90,8 +99,8 @@ class Sessions:
         except Unavailable as error:
             raise Unavailable("Redis is away, so the session cannot be deleted whole. Try again later.") from error
 
-    async def _append(self, thread_id: str, message: dict[str, Any]) -> None:
-        if await self._live.append(thread_id, message):
+    async def _append(self, thread_id: str, message: dict[str, Any], context: dict[str, Any]) -> None:
+        if await self._live.append(thread_id, message, context=context):
             return
         thread = await self._threads.get(thread_id)
         if thread is None:
@@ -99,6 +108,7 @@ class Sessions:
         document = await self._rebuilt(thread)
         if message not in document["messages"]:
             document["messages"].append(message)
+        document["context"].update(context)
         await self._live.open(document)
 
     async def _asked_before(self, run: Run) -> bool:

@@ -22,7 +22,7 @@ class Snapshots:
         self._log = log
 
     async def at(self, run: Run, ns: tuple[str, ...], checkpoint_id: str) -> bytes:
-        """The JSON of the state as of a checkpoint; `{}` if the checkpoint is gone."""
+        """The JSON of the state as of a checkpoint; `{}` if the checkpoint is gone. Raises Missing for its graph."""
         kept = self._log.values(run.run_id, ns, checkpoint_id)
         if kept is not None:
             return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -57,6 +57,7 @@ class States:
         *,
         graphs: Graphs,
         saver: BaseCheckpointSaver[Any],
+        lines: ports.Lines,
         threads: ports.Threads,
         runs: ports.Runs,
         turns: ports.Turns,
@@ -65,6 +66,7 @@ class States:
         self._graphs = graphs
         self._permission = permission
         self._saver = saver
+        self._lines = lines
         self._threads = threads
         self._runs = runs
         self._turns = turns
@@ -89,10 +91,15 @@ class States:
         metadata: Mapping[str, Any] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> list[StateSnapshot]:
-        """Newest first: the states of the namespace of `checkpoint`, or that of `checkpoint` alone if it has an id."""
+        """Newest first: the states of the namespace of `checkpoint`, or that of `checkpoint` alone if it has an id.
+
+        Where somebody switched to another branch, its end comes before all others: it is the thread's state now.
+        """
         if not thread.metadata.get("graph_id") and not await self._begun(thread):
             return []
-        cursor = _config(thread, {"checkpoint_id": before}) if before is not None else None
+        named = bool(checkpoint and (checkpoint.get("checkpoint_id") or checkpoint.get("checkpoint_ns")))
+        head = None if named else await self._lines.switched(thread.thread_id)
+        cursor = _config(thread, {"checkpoint_id": before}) if before not in (None, head) else None
         wanted = dict(metadata or {})
         # What the saver can look for itself, safely. Everything is looked at once more below.
         filter = {
@@ -103,15 +110,20 @@ class States:
         found: list[StateSnapshot] = []
         async with self._graphs.of_thread(thread, caller) as graph:
             config = _config(thread, checkpoint)
+            if head is not None and before is None:
+                snapshot = await graph.aget_state(config)
+                found += [snapshot] if contains(jsonable(snapshot.metadata), wanted) else []
             snapshots = graph.aget_state_history(
-                config, filter=filter or None, before=cursor, limit=limit if filter == wanted else None
+                config, filter=filter or None, before=cursor, limit=limit + 1 if filter == wanted else None
             )
             async with aclosing(snapshots):  # type: ignore[type-var]
                 async for snapshot in snapshots:
-                    if contains(jsonable(snapshot.metadata), wanted):
-                        found.append(snapshot)
-                    if len(found) == limit:
+                    if len(found) >= limit:
                         break
+                    if snapshot.config["configurable"]["checkpoint_id"] != head and contains(
+                        jsonable(snapshot.metadata), wanted
+                    ):
+                        found.append(snapshot)
         return found
 
     async def values(self, threads: Sequence[Thread], caller: Caller) -> dict[str, Any]:
@@ -186,6 +198,32 @@ class States:
 
     async def copy(self, thread: Thread, caller: Caller) -> Thread:
         """A new thread with the same state, past and conversation. Its runs are not copied."""
+
+        async def fill(new: Thread) -> None:
+            await self._saver.acopy_thread(thread.thread_id, new.thread_id)
+            await self._turns.copy(thread.thread_id, new.thread_id)
+
+        return await self._copied(thread, caller, fill, error=thread.error)
+
+    async def copy_line(
+        self, thread: Thread, caller: Caller, checkpoint_ids: Sequence[str], *, without: Collection[str]
+    ) -> Thread:
+        """A new thread with these checkpoints alone, and the turns that did not end at one of those in `without`."""
+
+        async def fill(new: Thread) -> None:
+            await self._lines.copy_line(thread.thread_id, new.thread_id, checkpoint_ids)
+            await self._turns.copy(thread.thread_id, new.thread_id, without=without)
+
+        return await self._copied(thread, caller, fill)
+
+    async def _copied(
+        self,
+        thread: Thread,
+        caller: Caller,
+        fill: Callable[[Thread], Awaitable[None]],
+        *,
+        error: Mapping[str, Any] | None = None,
+    ) -> Thread:
         now, thread_id = datetime.now(UTC), uuid4()
         value: dict[str, Any] = {"thread_id": thread_id, "metadata": dict(thread.metadata), "if_exists": "raise"}
         await self._permission.ask(caller, "threads", "create", value)
@@ -200,9 +238,8 @@ class States:
         )
         await self._threads.create(new)
         try:
-            await self._saver.acopy_thread(thread.thread_id, new.thread_id)
-            await self._turns.copy(thread.thread_id, new.thread_id)
-            return await self.refresh(new, caller, error=thread.error)
+            await fill(new)
+            return await self.refresh(new, caller, error=error)
         except BaseException:
             await self._saver.adelete_thread(new.thread_id)
             await self._threads.delete(new.thread_id)

@@ -113,14 +113,13 @@ class Threads:
         """
         now, ttl = datetime.now(UTC), ttl or self._ttl
         id = UUID(as_uuid(thread_id, "thread")) if thread_id is not None else uuid4()
-        value: dict[str, Any] = {"thread_id": id, "metadata": dict(metadata or {}), "if_exists": if_exists}
-        grant = await self._permission.ask(caller, "threads", "create", value)
+        grant, allowed = await self._may_create(id, caller, metadata or {}, if_exists)
         thread = Thread(
             str(id),
             owner=caller.id,
             created_at=now,
             updated_at=now,
-            metadata=metadata_in(value),
+            metadata=allowed,
             state_updated_at=now,
             **_expiry(ttl, now),
         )
@@ -133,6 +132,19 @@ class Threads:
             return there, False
         self._expiring(ttl)
         return thread, True
+
+    async def arriving(self, thread_id: str, caller: Caller, *, metadata: Mapping[str, Any]) -> Thread:
+        """A new thread that comes from elsewhere: who brings it keeps it. Raises Forbidden."""
+        _, allowed = await self._may_create(UUID(thread_id), caller, metadata, "raise")
+        return self.new(thread_id, caller, metadata=allowed)
+
+    async def _may_create(
+        self, thread_id: UUID, caller: Caller, metadata: Mapping[str, Any], if_exists: str
+    ) -> tuple[Grant, dict[str, Any]]:
+        """The metadata that a thread is created with, if the caller may create it."""
+        value: dict[str, Any] = {"thread_id": thread_id, "metadata": dict(metadata), "if_exists": if_exists}
+        grant = await self._permission.ask(caller, "threads", "create", value)
+        return grant, metadata_in(value)
 
     async def change(
         self, thread_id: str, caller: Caller, *, metadata: Mapping[str, Any], ttl: Ttl | Keep | None = KEEP

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -38,10 +38,17 @@ def unique(words: Iterable[str]) -> list[str]:
 
 
 def question(turn: Turn) -> dict[str, Any] | None:
-    """The user's side of a turn as a message of the session document; a re-run asks nothing anew."""
-    if turn.user_message is None or "rerun_of" in turn.extra_metadata:
+    """The user's side of a turn as a message of the session document; a re-run asks nothing anew as a rule."""
+    if turn.user_message is None or not asks(turn.extra_metadata):
         return None
     return asked(turn.user_message, at=turn.created_at, turn_id=turn.extra_metadata["turn_id"])
+
+
+def asks(kwargs: Mapping[str, Any]) -> bool:
+    """Whether a run asks what its session has not been asked: a re-run does if its message was changed, or if it goes
+    on in a session of its own. `kwargs` are the run's, or its turn's metadata."""
+    changes = kwargs.get("changes") or {}
+    return "rerun_of" not in kwargs or changes.get("message") is not None or changes.get("into") == "session"
 
 
 def asked(text: str, *, at: datetime, turn_id: str) -> dict[str, Any]:
@@ -67,6 +74,27 @@ def answer(turn: Turn) -> dict[str, Any] | None:
             "cost": turn.cost,
         },
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a line of checkpoints does not know of: `runs` that have nothing on it, and those that `ended` elsewhere. Of
+    the latter it may know what was asked."""
+
+    runs: frozenset[str] = frozenset()
+    ended: frozenset[str] = frozenset()
+
+    def hides(self, message: Mapping[str, Any]) -> bool:
+        """Whether a message of the session document is of no concern."""
+        metadata = message["metadata"]
+        return metadata["run_id"] in self.ended if "run_id" in metadata else metadata["turn_id"] in self.runs
+
+    def shown(self, turn: Turn) -> Turn:
+        """The turn, without an answer that was given elsewhere."""
+        extra = turn.extra_metadata
+        if extra["run_ids"][-1] not in self.ended:
+            return turn
+        return replace(turn, assistant_message=None, extra_metadata={**extra, "status": "interrupted"})
 
 
 def document(thread: Thread, turns: Iterable[Turn]) -> dict[str, Any]:

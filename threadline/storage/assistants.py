@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
@@ -15,6 +15,9 @@ from threadline.storage.containment import contains
 from threadline.storage.database import Database
 from threadline.storage.filtering import is_allowed
 from threadline.storage.tables import assistant_versions, assistants, crons
+
+ASSISTANT = select(assistants).where(assistants.c.assistant_id == bindparam("of_assistant"))
+"""Built once, as every run asks it."""
 
 
 class SqlAssistants:
@@ -33,8 +36,8 @@ class SqlAssistants:
         return True
 
     async def get(self, assistant_id: str) -> Assistant | None:
-        query = select(assistants).where(assistants.c.assistant_id == assistant_id)
-        row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
+        given = {"of_assistant": assistant_id}
+        row = await self._database.read(lambda connection: connection.execute(ASSISTANT, given).mappings().first())
         return Assistant(**row) if row else None
 
     async def search(self, query: AssistantQuery) -> tuple[Sequence[Assistant], int]:

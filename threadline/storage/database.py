@@ -39,13 +39,14 @@ class Database:
     it in process, where waiting is fair, and not in the file's lock, where it is not.
 
     What every run does goes through `write` and `read`: one way to a thread and back, where the engines take several
-    for each statement."""
+    for each statement. `apart` is for who reads long, in a thread of its own."""
 
     writer: AsyncEngine
     reader: AsyncEngine
     commits: Commits
     engine: Engine
     threads: Executor
+    apart: Engine
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do work in a transaction that it may share with others; see `Commits`."""
@@ -66,27 +67,28 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(path: Path) -> AsyncIterator[Database]:
-    """Open the database at `path`, created and migrated where needed.
+async def open_database(path: Path, *, migrate: bool = True) -> AsyncIterator[Database]:
+    """Open the database at `path`, created and migrated where needed, unless `migrate` is off.
 
-    Raises Unavailable where the file is no database, comes from a newer version or cannot be written.
+    Raises Unavailable where the file is no database, comes from another version or cannot be written.
     """
-    await asyncio.to_thread(_migrate, path)
+    await asyncio.to_thread(_migrate if migrate else _check, path)
     writer = _engine(path, connections=1)
     reader = _engine(path, connections=4)
-    engine = _sync_engine(path)
+    engine, apart = _sync_engine(path), _sync_engine(path)
     with (
         ThreadPoolExecutor(1, thread_name_prefix="history-commit") as thread,
         ThreadPoolExecutor(READERS, thread_name_prefix="history-read") as threads,
     ):
         commits = Commits(engine, writer=writer, thread=thread)
         try:
-            yield Database(writer, reader, commits, engine, threads)
+            yield Database(writer, reader, commits, engine, threads, apart)
         finally:
             await commits.aclose()
             await reader.dispose()
             await writer.dispose()
             engine.dispose()
+            apart.dispose()
 
 
 def _engine(path: Path, *, connections: int) -> AsyncEngine:
@@ -127,6 +129,19 @@ def _migrate(path: Path) -> None:
                 )
             _upgrade(connection)
             log.info("history_migrated", before=revision, now=known[-1])
+    except DatabaseError as error:
+        raise Unavailable(f"The history file {path.name} cannot be opened: {error.orig}.") from error
+    finally:
+        engine.dispose()
+
+
+def _check(path: Path) -> None:
+    """Raises Unavailable unless the file is there in the newest revision."""
+    engine = create_engine(f"sqlite:///{path}")
+    try:
+        with engine.connect() as connection:
+            if not path.exists() or _revision(connection) != revisions()[-1]:
+                raise Unavailable(f"The history file {path.name} is of another version. Start the service once.")
     except DatabaseError as error:
         raise Unavailable(f"The history file {path.name} cannot be opened: {error.orig}.") from error
     finally:

@@ -11,7 +11,7 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Hashable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
@@ -40,7 +40,7 @@ BATCH_SECONDS = 0.05
 class Tape:
     """One run's events in this process, and those who wait for more."""
 
-    __slots__ = ("copied", "ended", "events", "next_id", "values", "waiting", "woken")
+    __slots__ = ("copied", "ended", "events", "next_id", "shared", "values", "waiting", "woken")
 
     def __init__(self, events: Iterable[Event], next_id: int) -> None:
         self.events = list(events)
@@ -49,6 +49,7 @@ class Tape:
         self.ended = False
         self.waiting: set[asyncio.Event] = set()
         self.woken = 0.0
+        self.shared: dict[Hashable, Any] = {}
         self.values: OrderedDict[tuple[tuple[str, ...], str], bytes] = OrderedDict()
 
     def wake(self) -> None:
@@ -86,6 +87,7 @@ class TieredEventLog:
         self._now = now
         self._tapes: dict[str, Tape] = {}
         self._uncopied: dict[str, Tape] = {}
+        self._ended: set[str] = set()
         self._work = asyncio.Event()
 
     def open(self, run_id: str) -> None:
@@ -129,6 +131,11 @@ class TieredEventLog:
         tape = self._tapes.get(run_id)
         return tape.values.get((ns, checkpoint_id)) if tape else None
 
+    def shared(self, run_id: str) -> dict[Hashable, Any] | None:
+        """What the readers of a run share among them; it goes with the tape."""
+        tape = self._tapes.get(run_id)
+        return tape.shared if tape else None
+
     def events(self, run_id: str) -> list[Event]:
         """What a run that is going on has written so far."""
         return self._tapes[run_id].events
@@ -143,13 +150,14 @@ class TieredEventLog:
         return self._make(self._tapes[run_id], "end", data, ())
 
     async def close(self, run_id: str, end: Event) -> None:
-        """Show the last event and forget the tape: from here on the archive answers."""
+        """Show the last event and forget the tape: from here on the archive answers. The live log goes later."""
         tape = self._tapes.pop(run_id)
         self._uncopied.pop(run_id, None)
+        self._ended.add(run_id)
+        self._work.set()
         tape.events.append(end)
         tape.ended = True
         tape.wake()
-        await self.discard([run_id])
 
     async def discard(self, run_ids: Collection[str]) -> None:
         """Delete live logs. A live log that is away loses them by their TTL."""
@@ -199,16 +207,18 @@ class TieredEventLog:
                 await asyncio.sleep(1)
 
     async def flush(self) -> None:
-        """Copy everything there is to copy now."""
+        """Copy everything there is to copy now, and drop what is in the archive by now."""
         self._work.clear()
+        ended, self._ended = self._ended, set()
         tapes = dict(self._uncopied)
         batches = {run_id: tape.events[tape.copied :] for run_id, tape in tapes.items()}
-        if not batches:
+        if not batches and not ended:
             return
         try:
-            await self._live.extend(batches)
+            await self._live.extend(batches, ended=ended)
         except Unavailable:
-            self._work.set()
+            if batches:
+                self._work.set()
             raise
         for run_id, tape in tapes.items():
             tape.copied += len(batches[run_id])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,13 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.sqlite.utils import search_where
 
 from threadline.domain.errors import Invalid
-from threadline.storage import deltas, retention
+from threadline.domain.records import Course, Place
+from threadline.domain.stored import Stored, StoredHead
+from threadline.storage import deltas, exchange, heads, lineage, retention
 from threadline.storage.allowlist import Name
 from threadline.storage.delta_cache import DeltaCache
+from threadline.storage.lineage import OF, RUN_ID
+from threadline.storage.lines import Forget, SavedLines
 from threadline.storage.pruner import HistoryPruner, Rebuild
 from threadline.storage.readers import Readers
 from threadline.storage.rows import Row, pending_writes, write_rows
@@ -81,7 +85,7 @@ async def open_history(
             await writer.open()
         readers = Readers(path)
         stack.push_async_callback(readers.aclose)
-        yield History(writer, readers, DeltaCache(cache), serde=strict_serializer(allowed))
+        yield History(path, writer, readers, DeltaCache(cache), serde=strict_serializer(allowed))
 
 
 class History(BaseCheckpointSaver[str]):
@@ -93,8 +97,11 @@ class History(BaseCheckpointSaver[str]):
 
     serde: StrictSerializer
 
-    def __init__(self, writer: Writer, readers: Readers, cache: DeltaCache, *, serde: StrictSerializer) -> None:
+    def __init__(
+        self, path: Path, writer: Writer, readers: Readers, cache: DeltaCache, *, serde: StrictSerializer
+    ) -> None:
         super().__init__(serde=serde)
+        self._path = path
         self._cache = cache
         self._writer = writer
         self._readers = readers
@@ -106,6 +113,10 @@ class History(BaseCheckpointSaver[str]):
         return HistoryPruner(
             *(self._readers, self._writer, self._cache, self.serde), records=records, rebuild=rebuild, thrifty=thrifty
         )
+
+    def lines(self, records: Path | None = None, *, forget: Forget) -> SavedLines:
+        """How threads branch. `records` as for the pruner; `forget` is called with what was live of what went."""
+        return SavedLines(self._readers, self._writer, self.pruner(records), self.serde, forget=forget)
 
     @property
     def commits(self) -> int:
@@ -154,12 +165,12 @@ class History(BaseCheckpointSaver[str]):
 
     async def newest(self, thread_id: str, checkpoint_ns: str) -> Newest | None:
         """Where a thread stands, asked in one query; None if it has no checkpoint."""
-        query = """
+        query = f"""
             SELECT newest.checkpoint_id, newest.parent_checkpoint_id,
                    w.task_id, w.channel, w.type, w.value, w.task_path, w.idx
             FROM (
                 SELECT thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id FROM checkpoints
-                WHERE thread_id = ? AND checkpoint_ns = ? ORDER BY checkpoint_id DESC LIMIT 1
+                WHERE thread_id = ?1 AND checkpoint_ns = ?2 AND checkpoint_id = ({heads.NEWEST})
             ) newest
             LEFT JOIN writes w USING (thread_id, checkpoint_ns, checkpoint_id)
         """
@@ -180,9 +191,35 @@ class History(BaseCheckpointSaver[str]):
         """The namespaces in which a thread has checkpoints: its own, "", and those of its subgraphs."""
         return await self._readers.ask(lambda connection: retention.namespaces(connection, thread_id))
 
+    async def places(self, thread_id: str, *, run_id: str, ns: str = "") -> Sequence[Place]:
+        query = f"SELECT checkpoint_id, parent_checkpoint_id FROM checkpoints WHERE {OF} AND {RUN_ID} = ?"
+
+        def read(connection: sqlite3.Connection) -> list[Place]:
+            rows = connection.execute(f"{query} ORDER BY checkpoint_id", (thread_id, ns, run_id))
+            return [Place(checkpoint_id, parent_id, run_id) for checkpoint_id, parent_id in rows]
+
+        return await self._readers.ask(read, long=True)
+
+    async def course(self, thread_id: str, *, through: str | None = None) -> Course | None:
+        return await self._readers.ask(partial(lineage.course, thread_id=thread_id, through=through), long=True)
+
     async def places_of_runs(self, run_ids: Sequence[str]) -> list[tuple[str, str]]:
         """The thread and namespace of every checkpoint whose metadata names one of these runs."""
         return await self._readers.ask(lambda connection: retention.places_of_runs(connection, run_ids))
+
+    def taken(self, thread_id: str) -> AbstractContextManager[Iterator[Stored]]:
+        """All of a thread as of now, through a connection of its own. Blocks. Each checkpoint comes behind its parent
+        and before its writes; a parent that is gone is none."""
+        return exchange.taken(self._path, thread_id)
+
+    async def keep_stored(self, thread_id: str, stored: Sequence[Stored]) -> None:
+        """Write checkpoints, writes and heads as they are."""
+        heads = [each for each in stored if isinstance(each, StoredHead)]
+        checkpoints, writes = exchange.rows(thread_id, [e for e in stored if not isinstance(e, StoredHead)])
+        await self._writer.insert("checkpoint", checkpoints)
+        await self._writer.insert("write", writes)
+        if heads:
+            await self._writer.change(lambda connection: exchange.stand(connection, thread_id, heads))
 
     async def alist(
         self,
@@ -289,13 +326,11 @@ class History(BaseCheckpointSaver[str]):
 
 
 def _row(connection: sqlite3.Connection, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None) -> Row | None:
-    """One checkpoint, the newest where no id is given."""
-    query, values = f"{ROW} WHERE thread_id = ? AND checkpoint_ns = ?", [thread_id, checkpoint_ns]
-    if checkpoint_id:
-        query, values = f"{query} AND checkpoint_id = ?", [*values, str(checkpoint_id)]
-    else:
-        query = f"{query} ORDER BY checkpoint_id DESC LIMIT 1"
-    found = connection.execute(query, values).fetchone()
+    """One checkpoint; where no id is given, the one its namespace stands at."""
+    if not checkpoint_id:
+        checkpoint_id = heads.current(connection, thread_id, checkpoint_ns) or ""
+    query = f"{ROW} WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
+    found = connection.execute(query, (thread_id, checkpoint_ns, str(checkpoint_id))).fetchone()
     return Row(*found) if found else None
 
 

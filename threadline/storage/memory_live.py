@@ -27,11 +27,12 @@ class MemoryLiveSessions:
             self._sweep()
             self._documents[document["session_id"]] = (self._now() + self._ttl, copy.deepcopy(document))
 
-    async def append(self, session_id: str, message: dict[str, Any]) -> bool:
+    async def append(self, session_id: str, message: dict[str, Any], *, context: Mapping[str, Any] = {}) -> bool:
         document = self._renew(session_id)
         if document is None:
             return False
         document["messages"].append(copy.deepcopy(message))
+        document["context"].update(context)
         return True
 
     async def note(self, session_id: str, context: dict[str, Any]) -> None:
@@ -63,7 +64,7 @@ class MemoryLiveSessions:
 class MemoryLiveLog:
     """The `LiveLog` port that keeps nothing: the log's own tapes are all there is."""
 
-    async def extend(self, batches: Mapping[str, Sequence[Event]]) -> None:
+    async def extend(self, batches: Mapping[str, Sequence[Event]], *, ended: Collection[str] = ()) -> None:
         return None
 
     async def read(self, run_id: str) -> list[Event]:

@@ -72,17 +72,23 @@ class HistoryPruner:
         plan = await self._plan(thread_id, limits, now)
         if plan is None:
             return None
-        taken = list[Victim]()
-        if plan.victims and await self._save(plan):
-            for part in plan.parts():
-                if not await self._remove(plan, part):
-                    break
-                taken += part
-                for victim in part:
-                    plan.counts[victim.checkpoint_ns] -= 1
+        taken = await self._take(plan) if plan.victims and await self._save(plan) else []
         if plan.victims and not taken:
             return None
         return _pruned(plan, taken, left=plan.size)
+
+    async def cut(self, thread_id: str, checkpoint_ids: Collection[str]) -> Collection[str] | None:
+        """Take these checkpoints and what subgraphs did under them: the end of a branch. The namespaces they were in.
+
+        None if that cannot be done now: the thread is in use or has changed, or one of them is pinned. Raises Conflict
+        if one that stays comes after them. Whole wherever it is broken off, as `prune` is.
+        """
+        plan = await self._readers.ask(partial(pruning.cut, thread_id=thread_id, going=checkpoint_ids), long=True)
+        taken = await self._take(plan)
+        await self.settle()
+        if len(taken) < len(plan.victims):
+            return None
+        return {victim.checkpoint_ns for victim in taken}
 
     async def settle(self) -> None:
         await self._writer.change(lambda connection: None, scrubs=True)
@@ -125,6 +131,17 @@ class HistoryPruner:
                 return False
         return True
 
+    async def _take(self, plan: Plan) -> list[Victim]:
+        """Remove the plan's victims, part by part, as far as it goes. What is removed."""
+        taken = list[Victim]()
+        for part in plan.parts():
+            if not await self._remove(plan, part):
+                break
+            taken += part
+            for victim in part:
+                plan.counts[victim.checkpoint_ns] -= 1
+        return taken
+
     async def _remove(self, plan: Plan, part: list[Victim]) -> bool:
         going = {(victim.checkpoint_ns, victim.checkpoint_id) for victim in part}
 
@@ -138,7 +155,7 @@ class HistoryPruner:
         self, plan: Plan, work: Callable[[sqlite3.Connection], bool], *, going: Collection[Spot] = ()
     ) -> bool:
         """One transaction; False if the thread has changed or is in use, or one of those that go was pinned."""
-        hold = _Hold(self._records)
+        hold = _Hold(self._records, names=plan.heeds_names)
 
         def change(connection: sqlite3.Connection) -> bool:
             held = hold.take(plan.thread_id)
@@ -158,8 +175,9 @@ class HistoryPruner:
 class _Hold:
     """The lock on the history database: taken in the writer's thread, released once the transaction is on disk."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, names: bool) -> None:
         self._path = path
+        self._names = names
         self._connection: sqlite3.Connection | None = None
         self._released = False
 
@@ -172,7 +190,7 @@ class _Hold:
         self._connection = _connect(self._path)
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            return _state(self._connection, thread_id)
+            return _state(self._connection, thread_id, names=self._names)
         except sqlite3.OperationalError:
             return None
 
@@ -188,18 +206,26 @@ def _glance(path: Path | None, thread_id: str) -> tuple[bool, set[Spot]]:
     try:
         with closing(_connect(path)) as connection:
             connection.execute("PRAGMA query_only=ON")
-            return _state(connection, thread_id)
+            return _state(connection, thread_id, names=True)
     except sqlite3.Error as error:
         raise typed(error) from error
 
 
-def _state(connection: sqlite3.Connection, thread_id: str) -> tuple[bool, set[Spot]]:
-    """Whether a run is unfinished on a thread, and its pins. A database from before pins has none."""
+def _state(connection: sqlite3.Connection, thread_id: str, *, names: bool) -> tuple[bool, set[Spot]]:
+    """Whether a run is unfinished on a thread or it is being imported; what is pinned, by a pin or a branch's name.
+
+    An old database lacks tables.
+    """
     unfinished = "SELECT 1 FROM runs WHERE thread_id = ? AND status IN ('pending', 'running') LIMIT 1"
+    arriving = "SELECT 1 FROM imports WHERE thread_id = ?"
     pinned = "SELECT checkpoint_ns, checkpoint_id FROM pins WHERE thread_id = ?"
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    busy = "runs" in tables and connection.execute(unfinished, (thread_id,)).fetchone() is not None
-    return busy, set(connection.execute(pinned, (thread_id,))) if "pins" in tables else set()
+    asked = [query for name, query in (("runs", unfinished), ("imports", arriving)) if name in tables]
+    busy = any(connection.execute(query, (thread_id,)).fetchone() is not None for query in asked)
+    kept = set(connection.execute(pinned, (thread_id,))) if "pins" in tables else set[Spot]()
+    if names and "branches" in tables:
+        kept |= set(connection.execute("SELECT '', checkpoint_id FROM branches WHERE thread_id = ?", (thread_id,)))
+    return busy, kept
 
 
 def _connect(path: Path) -> sqlite3.Connection:

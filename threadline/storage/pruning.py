@@ -9,12 +9,14 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
+from threadline.domain.errors import Conflict
 from threadline.domain.records import Limits
+from threadline.storage import heads
 from threadline.storage.deltas import STORED, counters
 from threadline.storage.rows import metadata_of
 from threadline.storage.snapshots import Snapshot, channels_of
@@ -39,7 +41,10 @@ _NAMESPACES = "SELECT DISTINCT checkpoint_ns FROM checkpoints WHERE thread_id = 
 _COUNT = "SELECT count(*) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ?"
 _RELINK = """UPDATE checkpoints SET parent_checkpoint_id = ?
              WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"""
+_UNGIVE = "DELETE FROM writes WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ? AND task_id = ?"
 _MANY = 2**62
+INPUT = "__input__"
+"""By which LangGraph names the task under which it writes a delta channel's input to the checkpoint it comes after."""
 
 Spot = tuple[str, str]
 """A namespace and a checkpoint id."""
@@ -47,13 +52,17 @@ Spot = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """A checkpoint that goes. `heirs` are children that stay; `parent_id` is what becomes their parent."""
+    """A checkpoint that goes. `heirs` are children that stay; `parent_id` is what becomes their parent.
+
+    `given_at` is where the input that it is of was written, which then goes too.
+    """
 
     checkpoint_ns: str
     checkpoint_id: str
     size: int
     heirs: Sequence[str]
     parent_id: str | None
+    given_at: str | None = None
 
 
 @dataclass(slots=True)
@@ -61,12 +70,14 @@ class Plan:
     """What goes of one thread, children before their parents: wherever it is broken off, all that is left is whole.
 
     `counts` says how many checkpoints each namespace has; where it has another number by now, the plan is stale.
+    `heeds_names`: the name of a branch keeps its checkpoint as a pin does.
     """
 
     thread_id: str
     counts: dict[str, int]
     victims: list[Victim]
     snapshots: Sequence[Snapshot] = ()
+    heeds_names: bool = True
 
     @property
     def size(self) -> int:
@@ -160,8 +171,26 @@ def plan(
     return Plan(thread_id, counts, victims, snapshots)
 
 
+def cut(connection: sqlite3.Connection, thread_id: str, going: Collection[str]) -> Plan:
+    """What goes with these checkpoints of the graph itself: they, and what its subgraphs did under them.
+
+    Raises Conflict if one that stays comes after one of them.
+    """
+    counts, victims = {}, list[Victim]()
+    for (ns,) in connection.execute(_NAMESPACES, (thread_id,)).fetchall():
+        line = _Line(connection, thread_id, ns, {})
+        kept = {one for one, row in line.rows.items() if (one if ns == "" else row.root_id) not in going}
+        if ns != "":
+            kept = line.closed(kept)
+        elif any(line.rows[one].parent_id in going for one in kept):
+            raise Conflict("A checkpoint that stays comes after one of these.")
+        counts[ns] = len(line.rows)
+        victims += [replace(victim, given_at=line.given_at(victim, kept)) for victim in line.victims(kept)]
+    return Plan(thread_id, counts, victims, heeds_names=False)
+
+
 def newest_only(connection: sqlite3.Connection, thread_id: str) -> Plan:
-    """What goes if each namespace's newest checkpoint stays and no more than that one needs.
+    """What goes if the checkpoint each namespace stands at stays and no more than that one needs.
 
     Of those it needs, delta channels that it does not need them for may be lost.
     """
@@ -169,7 +198,7 @@ def newest_only(connection: sqlite3.Connection, thread_id: str) -> Plan:
     for (ns,) in connection.execute(_NAMESPACES, (thread_id,)).fetchall():
         line = _Line(connection, thread_id, ns, {})
         counts[ns] = len(line.rows)
-        victims += line.victims(line.closed({line.newest}, whole=False))
+        victims += line.victims(line.closed({line.head} if line.head else (), whole=False))
     return Plan(thread_id, counts, victims)
 
 
@@ -177,6 +206,9 @@ def remove(connection: sqlite3.Connection, thread_id: str, victims: Sequence[Vic
     for victim in victims:
         for heir in victim.heirs:
             connection.execute(_RELINK, (victim.parent_id, thread_id, victim.checkpoint_ns, heir))
+        if victim.given_at is not None:
+            task_id = str(uuid5(UUID(victim.given_at), INPUT))
+            connection.execute(_UNGIVE, (thread_id, victim.checkpoint_ns, victim.given_at, task_id))
     places = [(thread_id, victim.checkpoint_ns, victim.checkpoint_id) for victim in victims]
     for table in ("writes", "checkpoints"):
         connection.executemany(
@@ -238,6 +270,8 @@ class _Line:
     checkpoint_ns: str
     saved: Mapping[Spot, Collection[str]]
     rows: dict[str, _Row] = field(default_factory=dict)
+    head: str | None = None
+    """The one that its namespace stands at."""
     _held: dict[str, _Held] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -252,6 +286,7 @@ class _Line:
             if row is not None:
                 row.size += size or 0
                 row.waits = bool(waits)
+        self.head = heads.current(self.connection, *place)
 
     @property
     def newest(self) -> str:
@@ -268,9 +303,10 @@ class _Line:
         return set(ids)
 
     def always(self) -> set[str]:
-        """The newest, and every end of a branch that waits for an answer."""
+        """The newest, the one to go on from, and every end of a branch that waits for an answer."""
         parents = {row.parent_id for row in self.rows.values()}
-        return {self.newest, *(one for one, row in self.rows.items() if row.waits and one not in parents)}
+        standing = {self.newest, self.head or self.newest}
+        return {*standing, *(one for one, row in self.rows.items() if row.waits and one not in parents)}
 
     def under(self, roots: Collection[str], limits: Limits, now: datetime) -> set[str]:
         """Of a subgraph's: those that ran under a checkpoint that stays, and where it stood before each of them."""
@@ -330,6 +366,14 @@ class _Line:
                 waiting[row.parent_id] -= 1
                 if waiting[row.parent_id] == 0:
                     ready.append(row.parent_id)
+
+    def given_at(self, victim: Victim, kept: Collection[str]) -> str | None:
+        """Where the input of a checkpoint that goes was written, unless one that stays is rebuilt from that as well."""
+        row = self.rows[victim.checkpoint_id]
+        if row.source != "input" or row.parent_id is None or row.parent_id not in kept or not made_at(row.parent_id):
+            return None
+        others = (one for one, other in self.rows.items() if other.parent_id == row.parent_id and one in kept)
+        return None if any(map(self.own, others)) else row.parent_id
 
     def is_worth_a_cut(self, checkpoint_id: str, base: Collection[str]) -> bool:
         """Whether what would go with a cut here is half as large as what was last written out, or that is small."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -13,7 +13,8 @@ import orjson
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    case,
+    Executable,
+    RowMapping,
     delete,
     exists,
     func,
@@ -21,7 +22,6 @@ from sqlalchemy import (
     literal,
     select,
     tuple_,
-    type_coerce,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -31,14 +31,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from threadline.domain.errors import Conflict
 from threadline.domain.events import Event
 from threadline.domain.filters import Filter
-from threadline.domain.records import Pin, Run, RunStatus, Thread, ThreadQuery, ThreadStatus, Turn, TurnSummary
+from threadline.domain.records import (
+    ENDED,
+    Mark,
+    Pin,
+    Run,
+    RunStatus,
+    Thread,
+    ThreadQuery,
+    ThreadStatus,
+    Turn,
+    TurnSummary,
+    shown_error,
+)
+from threadline.storage import statements
 from threadline.storage.containment import contains
 from threadline.storage.database import Database
 from threadline.storage.filtering import is_allowed
-from threadline.storage.tables import UNFINISHED, chat_history, crons, pins, run_logs, runs, threads, turn_id_of
+from threadline.storage.statements import SHOWN, STATUS
+from threadline.storage.tables import branches, chat_history, crons, pins, run_logs, runs, threads, turn_id_of
 
-STATUS = case((exists().where(runs.c.thread_id == threads.c.thread_id, UNFINISHED), "busy"), else_=threads.c.status)
-SHOWN = [STATUS.label("status") if column is threads.c.status else column for column in threads.c]
 ORDERS: dict[str, ColumnElement[Any]] = {
     "status": STATUS,
     "created_at": threads.c.created_at,
@@ -56,13 +68,12 @@ class SqlThreads:
 
     async def create(self, thread: Thread) -> None:
         try:
-            await self._database.write(lambda connection: connection.execute(insert(threads).values(**asdict(thread))))
+            await self._database.write(lambda connection: connection.execute(statements.NEW_THREAD, _fields(thread)))
         except IntegrityError as error:
             raise Conflict(f"Thread with ID {thread.thread_id} already exists") from error
 
     async def get(self, thread_id: str) -> Thread | None:
-        query = select(*SHOWN).where(threads.c.thread_id == thread_id)
-        row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
+        row = await self._database.read(lambda connection: _first(connection, statements.THREAD, of_thread=thread_id))
         return Thread(**row) if row else None
 
     async def list(
@@ -110,11 +121,16 @@ class SqlThreads:
             await connection.execute(delete(runs).where(runs.c.thread_id == thread_id))
             await connection.execute(delete(crons).where(crons.c.thread_id == thread_id))
             await connection.execute(delete(pins).where(pins.c.thread_id == thread_id))
+            await connection.execute(delete(branches).where(branches.c.thread_id == thread_id))
             await connection.execute(delete(chat_history).where(chat_history.c.session_id == thread_id))
             await connection.execute(delete(threads).where(threads.c.thread_id == thread_id))
-        # Deleted text is overwritten in the file (secure_delete) but may still stand in the write-ahead log.
-        async with self._database.writer.connect() as connection:
-            await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        await _scrub(self._database)
+
+
+async def _scrub(database: Database) -> None:
+    """Deleted text is overwritten in the file (secure_delete) but may still stand in the write-ahead log."""
+    async with database.writer.connect() as connection:
+        await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class SqlRuns:
@@ -134,8 +150,7 @@ class SqlRuns:
         await self._database.write(partial(_create, run=run, title=title, thread=thread, config=dict(config or {})))
 
     async def get(self, run_id: str) -> Run | None:
-        query = select(runs).where(runs.c.run_id == run_id)
-        row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
+        row = await self._database.read(lambda connection: _first(connection, statements.RUN, of_run=run_id))
         return Run(**row) if row else None
 
     async def list(self, *, thread_id: str | None = None, status: Collection[RunStatus] = ()) -> list[Run]:
@@ -168,16 +183,23 @@ class SqlRuns:
     async def start(self, run: Run) -> None:
         def begin(connection: Connection) -> None:
             values = {"status": "running", "attempt": run.attempt}
-            connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(**values))
+            connection.execute(statements.RUN_CHANGES, {"of_run": run.run_id, **values})
             if not run.position:
+                connection.execute(statements.THREAD_COUNTS, {"of_thread": run.thread_id, "begins": 1})
                 _take_place(connection, run)
 
         await self._database.write(begin)
 
     async def begun(self, thread_id: str, *, after: int) -> Sequence[Run]:
-        query = select(runs).where(runs.c.thread_id == thread_id, runs.c.position > after).order_by(runs.c.position)
-        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        given = {"of_thread": thread_id, "after": after}
+        query = statements.RUNS_BEGUN
+        rows = await self._database.read(lambda connection: connection.execute(query, given).mappings().all())
         return [Run(**row) for row in rows]
+
+    async def order(self, thread_id: str) -> Sequence[str]:
+        query = select(runs.c.run_id).where(runs.c.thread_id == thread_id, runs.c.position > 0)
+        query = query.where(runs.c.status.in_(ENDED)).order_by(runs.c.position)
+        return await self._database.read(lambda connection: connection.execute(query).scalars().all())
 
     async def finish(
         self,
@@ -188,23 +210,25 @@ class SqlRuns:
         leaves: ThreadStatus | None = None,
         interrupts: Mapping[str, Any] | None = None,
     ) -> None:
+        ended = {"status": run.status, "ended_at": run.ended_at, "updated_at": run.ended_at, "error": run.error}
+        used = {"of_thread": run.thread_id, **_used(run.ended_at)}
+
         def end(connection: Connection) -> None:
-            ended = {"status": run.status, "ended_at": run.ended_at, "updated_at": run.ended_at, "error": run.error}
-            connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(**ended))
-            left: dict[str, Any] = {"updated_at": run.ended_at, "expires_at": _renewed(run.ended_at)}
-            if leaves is not None:
-                told = {"status": leaves, "error": _told(run.error), "interrupts": interrupts or {}}
-                left |= {"state_updated_at": run.ended_at, **told}
-            connection.execute(update(threads).where(threads.c.thread_id == run.thread_id).values(**left))
-            archived = {"run_id": run.run_id, "thread_id": run.thread_id, "events": pack(log)}
-            statement = upsert(run_logs).values(**archived)
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=["run_id"], set_={"events": statement.excluded.events})
-            )
+            connection.execute(statements.RUN_CHANGES, {"of_run": run.run_id, **ended})
+            if leaves is None:
+                connection.execute(statements.THREAD_KEEPS, used)
+            else:
+                told = {"left_error": shown_error(run.error), "left_interrupts": interrupts or {}}
+                connection.execute(statements.THREAD_IS_LEFT, {**used, "left_status": leaves, **told})
+            self._archive(connection, run, log)
             if turn is not None:
                 _keep(connection, turn)
 
         await self._database.write(end)
+
+    def _archive(self, connection: Connection, run: Run, log: Sequence[Event]) -> None:
+        archived = {"run_id": run.run_id, "thread_id": run.thread_id, "ended_at": run.ended_at}
+        connection.execute(statements.NEW_LOG, {**archived, "events": pack(log)})
 
     async def delete(self, run_id: str) -> None:
         async with self._database.writer.begin() as connection:
@@ -215,42 +239,45 @@ class SqlRuns:
             )
             await connection.execute(delete(runs).where(runs.c.run_id == run_id))
 
+    async def forget(self, thread_id: str, run_ids: Collection[str]) -> None:
+        gone = _among(run_ids)
+        of_thread = chat_history.c.session_id == thread_id
+        async with self._database.writer.begin() as connection:
+            for table in (run_logs, runs):
+                await connection.execute(delete(table).where(table.c.thread_id == thread_id, table.c.run_id.in_(gone)))
+            await connection.execute(delete(chat_history).where(of_thread, turn_id_of().in_(gone)))
+            # A turn that asked goes on without the answers that went.
+            run = func.json_each(chat_history.c.extra_metadata, "$.run_ids").table_valued("value", name="run")
+            held = exists().where(run.c.value.in_(gone)).correlate(chat_history)
+            for row in (await connection.execute(select(chat_history).where(of_thread, held))).mappings().all():
+                extra = {**row["extra_metadata"], "status": "interrupted"}
+                extra["run_ids"] = [run_id for run_id in extra["run_ids"] if run_id not in run_ids]
+                values = {"assistant_message": None, "extra_metadata": extra}
+                await connection.execute(update(chat_history).where(chat_history.c.id == row["id"]).values(**values))
+        await _scrub(self._database)
+
 
 def _create(
     connection: Connection, *, run: Run, title: str | None, thread: Thread | None, config: dict[str, Any]
 ) -> None:
     runs_on = {"graph_id": run.graph_id, **({"assistant_id": run.assistant_id} if run.assistant_id else {})}
-    begins = run.status == "running"
+    begins = int(run.status == "running")
     if thread is not None:
         metadata = {**thread.metadata, **runs_on}
-        opened = replace(thread, title=title, metadata=metadata, config=config, begun=int(begins))
-        connection.execute(insert(threads).values(**asdict(opened)))
-        connection.execute(insert(runs).values(**asdict(replace(run, position=int(begins)))))
+        opened = replace(thread, title=title, metadata=metadata, config=config, begun=begins)
+        connection.execute(statements.NEW_THREAD, _fields(opened))
+        connection.execute(statements.NEW_RUN, _fields(replace(run, position=begins)))
         return
-    connection.execute(insert(runs).values(**asdict(run)))
+    taken = {"runs_on": orjson.dumps(runs_on).decode(), "asked": title, "begins": begins, "config": config}
+    connection.execute(statements.THREAD_TAKES, {"of_thread": run.thread_id, **_used(run.created_at), **taken})
+    connection.execute(statements.NEW_RUN, _fields(run))
     if begins:
         _take_place(connection, run)
-    used: dict[str, Any] = {
-        "updated_at": run.created_at,
-        "expires_at": _renewed(run.created_at),
-        "metadata": func.json_patch(threads.c.metadata, orjson.dumps(runs_on).decode()),
-        "config": config,
-    }
-    if title is not None:
-        used["title"] = func.coalesce(threads.c.title, title)
-    connection.execute(update(threads).where(threads.c.thread_id == run.thread_id).values(**used))
 
 
 def _take_place(connection: Connection, run: Run) -> None:
-    of_run = threads.c.thread_id == run.thread_id
-    connection.execute(update(threads).where(of_run).values(begun=threads.c.begun + 1))
-    place = select(threads.c.begun).where(of_run).scalar_subquery()
-    connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(position=place))
-
-
-def _told(error: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A run's error as its thread shows it."""
-    return {"error": error.get("type") or error["kind"], "message": error["message"]} if error else None
+    """The run is the newest of those that its thread has counted."""
+    connection.execute(statements.RUN_TAKES_PLACE, {"of_run": run.run_id, "of_thread": run.thread_id})
 
 
 class SqlTurns:
@@ -259,8 +286,13 @@ class SqlTurns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def list(self, session_id: str, *, limit: int, before: int | None = None) -> list[Turn]:
+    async def list(
+        self, session_id: str, *, limit: int, before: int | None = None, without: Collection[str] = ()
+    ) -> list[Turn]:
         query = select(chat_history).where(chat_history.c.session_id == session_id)
+        if without:
+            run = func.json_each(chat_history.c.extra_metadata, "$.run_ids").table_valued("value", name="run")
+            query = query.where(exists().where(run.c.value.not_in(_among(without))).correlate(chat_history))
         if before is not None:
             query = query.where(chat_history.c.id < before)
         query = query.order_by(chat_history.c.id.desc()).limit(limit)
@@ -268,13 +300,16 @@ class SqlTurns:
         return [Turn(**row) for row in rows]
 
     async def get(self, session_id: str, turn_id: str) -> Turn | None:
-        query = select(chat_history).where(chat_history.c.session_id == session_id, turn_id_of() == turn_id)
-        row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
+        given = {"of_session": session_id, "of_turn": turn_id}
+        row = await self._database.read(lambda connection: _first(connection, statements.TURN, **given))
         return Turn(**row) if row else None
 
-    async def copy(self, source: str, target: str) -> None:
+    async def copy(self, source: str, target: str, *, without: Collection[str] = ()) -> None:
         columns = [column for column in chat_history.c if column.name not in ("id", "session_id")]
         rows = select(literal(target), *columns).where(chat_history.c.session_id == source).order_by(chat_history.c.id)
+        if without:
+            gone = select(func.json_each(orjson.dumps(list(without)).decode()).table_valued("value").c.value)
+            rows = rows.where(func.json_extract(chat_history.c.extra_metadata, "$.checkpoint_id").not_in(gone))
         names = ["session_id", *(column.name for column in columns)]
         async with self._database.writer.begin() as connection:
             await connection.execute(insert(chat_history).from_select(names, rows))
@@ -320,6 +355,26 @@ class SqlPins:
             return [Pin(**row) for row in (await connection.execute(query)).mappings()]
 
 
+class SqlMarks:
+    """The `Marks` port."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self, thread_id: str) -> list[Mark]:
+        query = select(branches).where(branches.c.thread_id == thread_id).order_by(branches.c.created_at)
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [Mark(**row) for row in rows]
+
+    async def put(self, thread_id: str, marks: Sequence[Mark]) -> None:
+        def replace_all(connection: Connection) -> None:
+            connection.execute(delete(branches).where(branches.c.thread_id == thread_id))
+            if marks:
+                connection.execute(insert(branches), [asdict(mark) for mark in marks])
+
+        await self._database.write(replace_all)
+
+
 class SqlArchive:
     """The `Archive` port: each finished run's log as one compressed value."""
 
@@ -327,8 +382,8 @@ class SqlArchive:
         self._database = database
 
     async def read(self, run_id: str) -> list[Event] | None:
-        async with self._database.reader.connect() as connection:
-            packed = (await connection.execute(select(run_logs.c.events).where(run_logs.c.run_id == run_id))).scalar()
+        query = select(run_logs.c.events).where(run_logs.c.run_id == run_id)
+        packed = await self._database.read(lambda connection: connection.execute(query).scalar())
         return None if packed is None else unpack(packed)
 
 
@@ -341,16 +396,28 @@ def unpack(packed: bytes) -> list[Event]:
     return [Event(id, type_, tuple(ns), data, at) for id, type_, ns, data, at in orjson.loads(zlib.decompress(packed))]
 
 
-def _renewed(used_at: datetime | None) -> Any:
-    """When a thread expires that is used now: its time to live begins anew."""
-    used = (used_at or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    minutes = func.json_extract(threads.c.ttl, "$.ttl")
-    renewed = func.strftime("%Y-%m-%d %H:%M:%f000", used, func.printf("%+f minutes", minutes))
-    return case((minutes.is_not(None), type_coerce(renewed, threads.c.expires_at.type)))
+def _used(at: datetime | None) -> dict[str, Any]:
+    """When a thread is used, as `statements` take it."""
+    used = (at or datetime.now(UTC)).astimezone(UTC)
+    return {"used_at": at, "used": used.strftime("%Y-%m-%d %H:%M:%S.%f")}
+
+
+def _fields(record: Run | Thread | Turn) -> dict[str, Any]:
+    """A record's fields by name, as they are; `asdict` would copy all that is in them."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def _first(connection: Connection, query: Executable, **given: Any) -> RowMapping | None:
+    return connection.execute(query, given).mappings().first()
+
+
+def _among(ids: Collection[str]) -> Any:
+    """The ids as a query, however many they are."""
+    return select(func.json_each(orjson.dumps(list(ids)).decode()).table_valued("value", name="given").c.value)
 
 
 async def _thread(connection: AsyncConnection, thread_id: str) -> Thread | None:
-    row = (await connection.execute(select(*SHOWN).where(threads.c.thread_id == thread_id))).mappings().first()
+    row = (await connection.execute(statements.THREAD, {"of_thread": thread_id})).mappings().first()
     return Thread(**row) if row else None
 
 
@@ -378,11 +445,9 @@ def _conditions(query: ThreadQuery) -> list[ColumnElement[bool]]:
 
 def _keep(connection: Connection, turn: Turn) -> None:
     """Write the turn's row; a resumed turn already has one."""
-    values = {name: value for name, value in asdict(turn).items() if name not in ("id", "created_at")}
-    changed = connection.execute(
-        update(chat_history)
-        .where(turn_id_of() == turn.extra_metadata["turn_id"], chat_history.c.session_id == turn.session_id)
-        .values(**values)
-    )
-    if changed.rowcount == 0:
-        connection.execute(insert(chat_history).values(**values, created_at=turn.created_at))
+    values = _fields(turn)
+    del values["id"]
+    changing = {name: value for name, value in values.items() if name != "created_at"}
+    of = {"of_session": turn.session_id, "of_turn": turn.extra_metadata["turn_id"]}
+    if connection.execute(statements.TURN_CHANGES, {**changing, **of}).rowcount == 0:
+        connection.execute(statements.NEW_TURN, values)

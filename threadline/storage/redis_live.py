@@ -4,22 +4,50 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
 
 from threadline.domain.errors import Unavailable
 from threadline.domain.events import Event
 from threadline.storage import keys
 from threadline.storage.breaker import Breaker
+from threadline.storage.together import Together
 
 CONNECTIONS = 64
 
+# Each one command with one reply for what many runs want at a time: to pack and parse commands in Python takes longer
+# than Redis takes to carry them out.
+EXTEND = """
+for place, key in ipairs(KEYS) do
+    local events = ARGV[place + 1]
+    if events then
+        redis.call('XADD', key, '*', 'events', events)
+        redis.call('EXPIRE', key, ARGV[1])
+    else
+        redis.call('UNLINK', key)
+    end
+end
+"""
+CHANGE = """
+local done = {}
+for place, key in ipairs(KEYS) do
+    done[place] = redis.call('EXPIRE', key, ARGV[1])
+    if done[place] == 1 then
+        local answer = redis.pcall(ARGV[3 * place - 1], key, ARGV[3 * place], ARGV[3 * place + 1])
+        if type(answer) == 'table' and answer.err then done[place] = 0 end
+    end
+end
+return done
+"""
+
 T = TypeVar("T")
+Change = tuple[str, str, bytes]
+"""A command, a path in a session's document and a JSON value."""
 
 
 @asynccontextmanager
@@ -53,6 +81,11 @@ class _Asked:
 class RedisLiveSessions(_Asked):
     """The `LiveSessions` port: one JSON document a session, changed in place."""
 
+    def __init__(self, redis: Redis, *, ttl: int, breaker: Breaker) -> None:
+        super().__init__(redis, ttl=ttl, breaker=breaker)
+        self._script = redis.register_script(CHANGE)
+        self._change = Together[tuple[str, Sequence[Change]], bool](self._change_all, size=_size)
+
     async def read(self, session_id: str) -> dict[str, Any] | None:
         key = keys.session(session_id)
 
@@ -76,11 +109,12 @@ class RedisLiveSessions(_Asked):
 
         await self._ask(work)
 
-    async def append(self, session_id: str, message: dict[str, Any]) -> bool:
-        return await self._change(session_id, [("JSON.ARRAPPEND", "$.messages", message)])
+    async def append(self, session_id: str, message: dict[str, Any], *, context: Mapping[str, Any] = {}) -> bool:
+        appended = ("JSON.ARRAPPEND", "$.messages", orjson.dumps(message))
+        return bool(await self._change((session_id, [appended, *_noted(context)])))
 
     async def note(self, session_id: str, context: dict[str, Any]) -> None:
-        await self._change(session_id, [("JSON.SET", f"$.context.{field}", context[field]) for field in context])
+        await self._change((session_id, _noted(context)))
 
     async def live(self, session_ids: Sequence[str]) -> set[str]:
         if not session_ids:
@@ -98,38 +132,36 @@ class RedisLiveSessions(_Asked):
     async def delete(self, session_id: str) -> None:
         await self._ask(lambda redis: redis.unlink(keys.session(session_id)))
 
-    async def _change(self, session_id: str, changes: Sequence[tuple[str, str, Any]]) -> bool:
-        """Change places of the document and renew its lease; False if the session is not live."""
-        key = keys.session(session_id)
+    async def _change_all(self, changes: Sequence[tuple[str, Sequence[Change]]]) -> Sequence[bool]:
+        """Change places of documents and renew their leases; False for a session that is not live."""
+        names = [keys.session(session_id) for session_id, of_session in changes for _ in of_session]
+        values = [value for _, of_session in changes for change in of_session for value in change]
+        done = iter(await self._ask(lambda redis: self._script(names, [self._ttl, *values])))
+        return [sum(islice(done, len(of_session))) == len(of_session) for _, of_session in changes]
 
-        async def work(redis: Redis) -> bool:
-            async with redis.pipeline(transaction=False) as pipe:
-                pipe.expire(key, self._ttl)
-                for command, path, value in changes:
-                    pipe.execute_command(command, key, path, orjson.dumps(value))
-                live, *answers = await pipe.execute(raise_on_error=False)
-            for answer in answers:
-                if isinstance(answer, Exception) and not isinstance(answer, ResponseError):
-                    raise answer
-            return bool(live) and not any(isinstance(answer, ResponseError) for answer in answers)
 
-        return await self._ask(work)
+def _noted(context: Mapping[str, Any]) -> list[Change]:
+    return [("JSON.SET", f"$.context.{field}", orjson.dumps(value)) for field, value in context.items()]
+
+
+def _size(change: tuple[str, Sequence[Change]]) -> int:
+    return sum(len(value) for _, _, value in change[1])
 
 
 class RedisLiveLog(_Asked):
     """The `LiveLog` port: one stream a run, one entry a batch."""
 
-    async def extend(self, batches: Mapping[str, Sequence[Event]]) -> None:
-        async def work(redis: Redis) -> None:
-            async with redis.pipeline(transaction=False) as pipe:
-                for run_id, events in batches.items():
-                    key = keys.run_log(run_id)
-                    lines = [(event.id, event.type, event.ns, event.data, event.at) for event in events]
-                    pipe.xadd(key, {"events": orjson.dumps(lines)})
-                    pipe.expire(key, self._ttl)
-                await pipe.execute()
+    def __init__(self, redis: Redis, *, ttl: int, breaker: Breaker) -> None:
+        super().__init__(redis, ttl=ttl, breaker=breaker)
+        self._extend = redis.register_script(EXTEND)
 
-        await self._ask(work)
+    async def extend(self, batches: Mapping[str, Sequence[Event]], *, ended: Collection[str] = ()) -> None:
+        names = [keys.run_log(run_id) for run_id in (*batches, *ended)]
+        lines = [
+            orjson.dumps([(event.id, event.type, event.ns, event.data, event.at) for event in events])
+            for events in batches.values()
+        ]
+        await self._ask(lambda redis: self._extend(names, [self._ttl, *lines]))
 
     async def read(self, run_id: str) -> list[Event]:
         entries: Any = await self._ask(lambda redis: redis.xrange(keys.run_log(run_id)))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from threadline.domain.errors import Conflict
 from threadline.storage import deltas, pruning
 from threadline.storage.serde import StrictSerializer
 from threadline.storage.sqlite_file import COLUMNS
 
-TABLES = ("writes", "checkpoints")
+TABLES = ("writes", "heads", "checkpoints")
 OF_RUNS = """thread_id, checkpoint_ns, checkpoint_id FROM checkpoints
              WHERE json_extract(CAST(metadata AS TEXT), '$.run_id') IN (SELECT value FROM json_each(?))"""
 
@@ -55,6 +55,26 @@ def copy(connection: sqlite3.Connection, source: str, target: str) -> None:
             f"INSERT OR REPLACE INTO {table} (thread_id, {columns}) "
             f"SELECT ?, {columns} FROM {table} WHERE thread_id = ?",
             (target, source),
+        )
+
+
+LINE = """checkpoint_ns = '' AND checkpoint_id IN (SELECT value FROM json_each(:ids))"""
+BELOW = """(checkpoint_ns, checkpoint_id) IN (
+    SELECT checkpoint_ns, checkpoint_id FROM checkpoints WHERE thread_id = :source AND checkpoint_ns != ''
+    AND json_extract(CAST(metadata AS TEXT), '$.parents.""') IN (SELECT value FROM json_each(:ids)))"""
+
+
+def copy_line(connection: sqlite3.Connection, source: str, target: str, checkpoint_ids: Collection[str]) -> None:
+    """Copy these checkpoints and those of subgraphs below them. Conflict if the target has a history already."""
+    if namespaces(connection, target):
+        raise Conflict("The thread to copy to has a history already.")
+    given = {"source": source, "target": target, "ids": json.dumps(list(checkpoint_ids))}
+    for table in ("writes", "checkpoints"):
+        columns = ", ".join(column for column in COLUMNS[table] if column != "thread_id")
+        connection.execute(
+            f"INSERT OR REPLACE INTO {table} (thread_id, {columns}) "
+            f"SELECT :target, {columns} FROM {table} WHERE thread_id = :source AND ({LINE} OR {BELOW})",
+            given,
         )
 
 

@@ -40,8 +40,16 @@ SCHEMA = (
         value BLOB,
         PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
     )""",
+    """CREATE TABLE IF NOT EXISTS heads (
+        thread_id TEXT NOT NULL,
+        checkpoint_ns TEXT NOT NULL,
+        checkpoint_id TEXT NOT NULL,
+        since TEXT NOT NULL,
+        PRIMARY KEY (thread_id, checkpoint_ns)
+    ) WITHOUT ROWID""",
 )
-"""As langgraph-checkpoint-sqlite 3 creates it, so that each opens the other's files."""
+"""The first two as langgraph-checkpoint-sqlite 3 creates them, so that each opens the other's files. It does not know
+`heads`; see there."""
 COLUMNS = {
     "checkpoints": (
         *("thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id"),
@@ -51,6 +59,7 @@ COLUMNS = {
         *("thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "task_path", "idx"),
         *("channel", "type", "value"),
     ),
+    "heads": ("thread_id", "checkpoint_ns", "checkpoint_id", "since"),
 }
 """In the order in which rows hold them."""
 _NO_PATH = re.compile(r"^file:|\?\w+=|[\x00\ud800-\udfff]")
@@ -110,6 +119,9 @@ def open_for_writing(path: Path, *, patience: float = BUSY_TIMEOUT) -> sqlite3.C
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
     connection = _connect(path)
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'heads'").fetchone():
+        # A file that nobody has opened for writing since there are heads: it has none.
+        connection.execute(SCHEMA[-1].replace("TABLE IF NOT EXISTS", "TEMP TABLE"))
     connection.execute("PRAGMA query_only=ON")
     return connection
 

@@ -169,6 +169,8 @@ run_logs = Table(
     Column("run_id", String(36), primary_key=True),
     Column("thread_id", String(36), nullable=False, index=True),
     Column("events", LargeBinary, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Index("run_logs_by_end", "ended_at"),
 )
 
 pins = Table(
@@ -180,3 +182,21 @@ pins = Table(
     Column("name", Text),
     Column("created_at", UtcDateTime, nullable=False),
 )
+
+branches = Table(
+    "branches",
+    metadata,
+    Column("thread_id", String(36), primary_key=True),
+    Column("checkpoint_id", String(100), primary_key=True),
+    Column("name", Text),
+    Column("main", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+imports = Table(
+    "imports",
+    metadata,
+    Column("thread_id", String(36), primary_key=True),
+    Column("began_at", UtcDateTime, nullable=False),
+)
+"""Threads that are arriving: what is there of them at the start of the service was broken off."""

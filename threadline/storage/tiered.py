@@ -6,6 +6,7 @@ import asyncio
 import copy
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -23,8 +24,12 @@ from langgraph.checkpoint.base import (
 )
 
 from threadline.domain.errors import Invalid
+from threadline.domain.records import Course
+from threadline.domain.records import Place as Spot
+from threadline.domain.stored import Stored
 from threadline.storage.breaker import Breaker
 from threadline.storage.history import History
+from threadline.storage.lines import SavedLines
 from threadline.storage.pruner import HistoryPruner, Rebuild
 from threadline.storage.rows import Row
 from threadline.storage.together import Together
@@ -95,6 +100,17 @@ class TieredSaver(BaseCheckpointSaver[str]):
     ) -> HistoryPruner:
         """Takes what limits do not leave. Live checkpoints stay: the newest of a thread never goes."""
         return self._history.pruner(records, rebuild=rebuild, thrifty=thrifty)
+
+    async def places(self, thread_id: str, *, run_id: str, ns: str = "") -> Sequence[Spot]:
+        """With `course` the `Lineage` port."""
+        return await self._history.places(thread_id, run_id=run_id, ns=ns)
+
+    async def course(self, thread_id: str, *, through: str | None = None) -> Course | None:
+        return await self._history.course(thread_id, through=through)
+
+    def lines(self, records: Path | None = None) -> SavedLines:
+        """How threads branch. `records` as for the pruner."""
+        return self._history.lines(records, forget=self._forget)
 
     async def check_live(self) -> bool:
         """Ask the live tier whether it is there. What `live_ok` will then say."""
@@ -168,6 +184,14 @@ class TieredSaver(BaseCheckpointSaver[str]):
         """Keep the writes in history, which is asked for them at every read. Redis would know nothing better."""
         _place(config)
         await self._history.aput_writes(config, writes, task_id, task_path)
+
+    def taken(self, thread_id: str) -> AbstractContextManager[Iterator[Stored]]:
+        """All of a thread as of now, as the history holds it. Blocks."""
+        return self._history.taken(_thread_id(thread_id))
+
+    async def keep_stored(self, thread_id: str, stored: Sequence[Stored]) -> None:
+        """Write checkpoints, writes and heads to the history as they are."""
+        await self._history.keep_stored(_thread_id(thread_id), stored)
 
     async def adelete_thread(self, thread_id: str) -> None:
         thread_id = _thread_id(thread_id)

@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from langchain_core.language_models import BaseChatModel
 
+from threadline.domain.errors import Invalid, ModelFault
 from threadline.services.models.config import OPENAI_MODEL, OPENAI_URL, OPENROUTER_MODEL, OPENROUTER_URL, ModelConfig
 from threadline.services.models.resilient import ResilientChat
 from threadline.services.models.server import ModelServer
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 Provider = Literal["openrouter", "openai", "offline"]
+OFFLINE_MODEL = "threadline-offline"
+_SHOWN = 20
+"""Models named to somebody who asks for one that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,25 @@ class Models:
     async def check(self) -> ModelCheck:
         """Ask the server for its models. Raises `ModelFault` if it is away or refuses the key."""
         if self.server is None:
-            return ModelCheck(models=("threadline-offline",), unlisted=())
+            return ModelCheck(models=(OFFLINE_MODEL,), unlisted=())
         if self.provider == "openrouter":
             await self.server.check_key()
         listed = await self.server.models()
         names = tuple([name or await self.server.default_model() for name in self.names])
         return ModelCheck(models=names, unlisted=tuple(name for name in names if name not in listed))
+
+    async def known(self, name: str) -> None:
+        """See that a model can be asked for. A server that cannot say what it has is believed. Raises Invalid."""
+        if self.server is None:
+            listed: tuple[str, ...] = (OFFLINE_MODEL,)
+        else:
+            try:
+                listed = await self.server.models()
+            except ModelFault:
+                return
+        if name not in listed and name not in self.names:
+            few = ", ".join(listed[:_SHOWN]) + (", …" if len(listed) > _SHOWN else "")
+            raise Invalid(f"There is no model {name}. There are: {few}")
 
     async def aclose(self) -> None:
         if self.server is not None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hashlib import blake2s
 from typing import Any
 
+from langchain_core.caches import BaseCache
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall, ToolCallChunk
@@ -24,6 +25,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import Field
 
 from threadline.services.models.offline_answers import answer
 from threadline.services.models.offline_chat import recalled
@@ -38,6 +40,7 @@ from threadline.services.models.offline_offer import (
 )
 from threadline.services.models.offline_phrases import said
 from threadline.services.models.offline_plan import next_call, understand
+from threadline.services.recording import taken
 
 NAME = "threadline-offline"
 _METADATA = {"model_name": NAME, "model_provider": "threadline", "finish_reason": "stop", "cost": 0.0}
@@ -51,6 +54,7 @@ class OfflineModel(BaseChatModel):
     """
 
     delay: float = 0.0
+    cache: BaseCache | bool | None = Field(default=False, exclude=True)  # recorded answers it gives itself
 
     @property
     def _llm_type(self) -> str:
@@ -79,6 +83,8 @@ class OfflineModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
+        if recorded := taken():
+            return recorded.result()
         reply = reply_to(messages, kwargs)
         if self.delay:
             time.sleep(self.delay * len(reply.tokens))
@@ -91,6 +97,8 @@ class OfflineModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
+        if recorded := taken():
+            return recorded.result()
         reply = reply_to(messages, kwargs)
         if self.delay:
             await asyncio.sleep(self.delay * len(reply.tokens))
@@ -103,6 +111,9 @@ class OfflineModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
+        if recorded := taken():
+            yield from recorded.chunks()
+            return
         for chunk in _chunks(reply_to(messages, kwargs), messages):
             if self.delay and chunk.message.content:
                 time.sleep(self.delay)
@@ -115,6 +126,10 @@ class OfflineModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        if recorded := taken():
+            for chunk in recorded.chunks():
+                yield chunk
+            return
         for chunk in _chunks(reply_to(messages, kwargs), messages):
             if self.delay and chunk.message.content:
                 await asyncio.sleep(self.delay)

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import Any
 
 import structlog
+from langchain_core.caches import BaseCache
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
@@ -20,9 +21,11 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import Field
 
 from threadline.domain.errors import ModelFault
 from threadline.services.models.server import ModelServer
+from threadline.services.recording import taken
 
 log = structlog.get_logger(__name__)
 
@@ -31,15 +34,20 @@ class ResilientChat(BaseChatModel):
     """Asks `names` in order; None is the server's default model. Raises `ModelFault` and nothing else.
 
     A failure before the first text moves on to the next model. After it, the failure is raised: the reader keeps what
-    he has seen, and nothing is started over behind his back.
+    he has seen, and nothing is started over behind his back. A call that names its `model` gets that one or none.
     """
 
     server: ModelServer
     names: tuple[str | None, ...] = (None,)
+    cache: BaseCache | bool | None = Field(default=False, exclude=True)  # recorded answers it gives itself
 
     @property
     def _llm_type(self) -> str:
         return "threadline"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.names[0], "fallbacks": self.names[1:], "temperature": self.server.temperature}
 
     async def _astream(
         self,
@@ -48,8 +56,13 @@ class ResilientChat(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        if answer := taken():
+            for chunk in answer.chunks():
+                yield chunk
+            return
+        asked = kwargs.pop("model", None)
         faults: list[ModelFault] = []
-        for name in self.names:
+        for name in (asked,) if asked else self.names:
             if faults:
                 log.warning("model_fallback", to=name, kind=faults[-1].kind)
             begun = False
@@ -109,8 +122,8 @@ class ResilientChat(BaseChatModel):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = self.server.provider
-        if self.names[0]:
-            params["ls_model_name"] = self.names[0]
+        if name := kwargs.get("model") or self.names[0]:
+            params["ls_model_name"] = name
         return params
 
 

@@ -46,7 +46,7 @@ class ModelServer:
         self._url = url
         self._key = key or SecretStr("none")
         self._default = default_model
-        self._temperature = temperature
+        self.temperature = temperature
         self._timeout = openai.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT))
         self._retries = retries
         self._http = openai.DefaultAsyncHttpxClient(timeout=self._timeout)
@@ -68,7 +68,7 @@ class ModelServer:
             url=self._url,
             key=self._key,
             default_model=self._default,
-            temperature=self._temperature,
+            temperature=self.temperature,
             timeout=self._timeout.read or 60,
             retries=self._retries,
         )
@@ -160,7 +160,7 @@ class ModelServer:
             openai_proxy=None,
             timeout=self._timeout,
             max_retries=self._retries,
-            temperature=self._temperature,
+            temperature=self.temperature,
             stream_usage=True,
             stream_chunk_timeout=None,
             use_responses_api=False,

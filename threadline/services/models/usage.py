@@ -14,6 +14,7 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from threadline.domain.errors import ModelFault
 from threadline.services.models.prices import price
+from threadline.services.recording import MARK
 
 _NOT_BILLED = ("model_unreachable", "model_overloaded", "model_refused", "model_invalid", "context_overflow")
 
@@ -47,7 +48,8 @@ class _Sum:
 class UsageMeter(BaseCallbackHandler):
     """Give one to a run as a callback; read it at any time, from any thread.
 
-    A call that broke off counts, with unknown tokens and cost: the provider may bill it. One that was refused does not.
+    A call that broke off counts, with unknown tokens and cost: the provider may bill it. One that was refused does not,
+    and one that a recording answered is counted apart.
     """
 
     run_inline = True
@@ -59,6 +61,8 @@ class UsageMeter(BaseCallbackHandler):
         self._sum = _Sum()
         self._models: dict[str, _Sum] = {}
         self._model: str | None = None
+        self.recorded_calls = 0
+        """How many calls a recording answered."""
 
     def usage(self) -> dict[str, int | None]:
         """`{input_tokens, output_tokens, total_tokens, model_calls}`; a number of tokens is None if it is unknown."""
@@ -97,12 +101,16 @@ class UsageMeter(BaseCallbackHandler):
         self._record(response)
 
     def _record(self, response: LLMResult | None) -> None:
-        message = _message(response.generations if response else ())
+        message = message_of(response.generations if response else ())
         described = message.response_metadata if message else {}
         usage = message.usage_metadata if message else None
         name = described.get("model_name")
         cost = described["cost"] if "cost" in described else _listed_price(usage, described)
         with self._lock:
+            if described.get(MARK):
+                self.recorded_calls += 1
+                self._model = name or self._model
+                return
             self._sum.add(usage, cost)
             if name:
                 self._model = name
@@ -114,7 +122,8 @@ def _listed_price(usage: UsageMetadata | None, described: dict[str, Any]) -> flo
     return price(usage, described.get("model_name") or "", provider=described.get("model_provider"))
 
 
-def _message(generations: Sequence[Sequence[Generation | Any]]) -> AIMessage | None:
+def message_of(generations: Sequence[Sequence[Generation | Any]]) -> AIMessage | None:
+    """The message of an answer, if it is one of a chat model."""
     for generation in generations[0] if generations else ():
         if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
             return generation.message
