@@ -1,0 +1,34 @@
+/** What only Threadline serves. `/info` says whether the server is one; elsewhere none of this is called. */
+import { at, json, request } from './http';
+import type { Checkpoint, Dict } from './types';
+
+export interface SessionRow { session_id: string; title: string; created_at: string; updated_at: string; status: string; live: boolean; turns: number }
+export interface DocumentMessage { role: 'user' | 'assistant'; content: string; timestamp: string; metadata: Dict }
+interface Page<T> { items: T[]; next: string | null }
+
+const paged = (before: string | null, limit: number): string => `limit=${limit}${before ? `&before=${at(before)}` : ''}`;
+
+export const sessions = (before: string | null, limit = 100): Promise<Page<SessionRow>> => json(`/sessions?${paged(before, limit)}`);
+export const session = (id: string): Promise<{ messages: DocumentMessage[] }> => json(`/sessions/${at(id)}`);
+export const checkpoints = (id: string, before: string | null, limit = 500): Promise<Page<Checkpoint>> =>
+  json(`/sessions/${at(id)}/checkpoints?${paged(before, limit)}`);
+export const pin = (id: string, checkpointId: string, name: string | null): Promise<unknown> =>
+  json(`/sessions/${at(id)}/checkpoints/${at(checkpointId)}/pin`, { method: 'PUT', ...(name ? { body: { name } } : {}) });
+export const unpin = (id: string, checkpointId: string): Promise<unknown> =>
+  json(`/sessions/${at(id)}/checkpoints/${at(checkpointId)}/pin`, { method: 'DELETE' });
+
+export interface Branch { branch_id: string; name: string | null; head: string; current?: boolean }
+/** The names of branches; null where this version has no such route. */
+export async function branches(id: string): Promise<Branch[] | null> {
+  try {
+    const answer = await json<{ items?: Branch[]; branches?: Branch[] }>(`/sessions/${at(id)}/branches`);
+    return answer.items ?? answer.branches ?? null;
+  } catch {
+    return null;
+  }
+}
+export const nameBranch = (id: string, branchId: string, name: string): Promise<unknown> =>
+  json(`/sessions/${at(id)}/branches/${at(branchId)}`, { method: 'PUT', body: { name } });
+/** A recorded replay in the frames of the LangGraph API, at a speed of the server's: `1` is the pace it had, `max` none. */
+export const recorded = (id: string, from: string | null, speed: string, modes: string[], signal: AbortSignal): Promise<Response> =>
+  request(`/sessions/${at(id)}/replay?format=langgraph&subgraphs=true&speed=${speed}&modes=${modes.join(',')}${from ? `&from=${at(from)}` : ''}`, { signal });

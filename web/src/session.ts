@@ -1,0 +1,510 @@
+/** The conversation on the screen: which thread and branch it is, what runs, and everything one can do with it. */
+import * as lg from './api/langgraph';
+import * as own from './api/own';
+import { ApiError } from './api/http';
+import { readFrames, type Frame } from './api/sse';
+import type { Checkpoint, Dict, Interrupt, RawMessage, ThreadState } from './api/types';
+import { External } from './model/external';
+import { merged, readMessage } from './model/messages';
+import { ended, interruptId, newRun, withFrame, type RunView } from './model/run';
+import { baseOf, briefOf, firstStep, leafOf, pathTo, segmentsOf, treeOf, type Segment, type Tree } from './model/tree';
+import { server } from './server';
+
+export interface Unsent { text: string; message: RawMessage; from: string | null; error: ApiError }
+export interface Past { checkpoint: Checkpoint; values: Dict; messages: RawMessage[] }
+export interface Recording { status: 'playing' | 'paused' | 'over'; speed: string; run: RunView | null; runs: RunView[]; messages: RawMessage[]; error: string | null }
+
+export interface Session {
+  threadId: string | null;
+  title: string | null;
+  opening: boolean;
+  messages: RawMessage[];
+  values: Dict;
+  next: string[];
+  interrupts: Interrupt[];
+  /** The checkpoint the shown branch ends in; null while there is none. */
+  leaf: string | null;
+  head: string | null;
+  checkpoints: Checkpoint[];
+  complete: boolean;
+  tree: Tree;
+  documented: ReadonlyMap<string, own.DocumentMessage>;
+  run: RunView | null;
+  runs: ReadonlyMap<string, RunView>;
+  stopping: boolean;
+  reconnecting: boolean;
+  queue: string[];
+  unsent: Unsent | null;
+  past: Past | null;
+  recording: Recording | null;
+  breakpoints: { before: string[]; after: string[] };
+  /** The body of the last run that was asked for. */
+  lastAsked: Dict | null;
+}
+
+const blank = (): Session => ({
+  threadId: null, title: null, opening: false, messages: [], values: {}, next: [], interrupts: [], leaf: null, head: null, checkpoints: [],
+  complete: true, tree: treeOf([]), documented: new Map(), run: null, runs: new Map(), stopping: false, reconnecting: false, queue: [],
+  unsent: null, past: null, recording: null, breakpoints: { before: [], after: [] }, lastAsked: null,
+});
+
+export const session = new External<Session>(blank());
+
+/** Told of what a person would want to hear: an error, a run that ended, a thread that came to be. */
+export const heard: { problem: (error: unknown) => void; changed: () => void; ended: (run: RunView) => void } = {
+  problem: () => undefined, changed: () => undefined, ended: () => undefined,
+};
+
+const TRIES = 6;
+const SHOW_EVERY = 40;
+const OLD_STATES = 60;
+
+let opening = 0;
+let following: AbortController | null = null;
+let playing: AbortController | null = null;
+
+export const isBusy = (s: Session): boolean => s.run?.status === 'running';
+
+function leave(): number {
+  following?.abort();
+  playing?.abort();
+  following = null;
+  playing = null;
+  return (opening += 1);
+}
+
+export function newChat(): void {
+  leave();
+  session.set({ ...blank(), breakpoints: session.get().breakpoints });
+}
+
+// ---- Opening
+
+export async function open(threadId: string, leaf: string | null = null): Promise<void> {
+  const turn = leave();
+  session.set({ ...blank(), threadId, opening: true, breakpoints: session.get().breakpoints });
+  try {
+    const [thread, state] = await Promise.all([lg.thread(threadId), lg.state(threadId)]);
+    if (turn !== opening) return;
+    const title = thread.metadata?.title;
+    session.change({ ...ofState(state), head: state.checkpoint?.checkpoint_id ?? null, opening: false, title: typeof title === 'string' ? title : null });
+    void readCheckpoints().then(() => (leaf && turn === opening ? showLeaf(leaf) : undefined));
+    void readDocument();
+    if (thread.status !== 'idle') await takeUp(threadId, turn);
+  } catch (error) {
+    if (turn !== opening) return;
+    session.change({ opening: false });
+    heard.problem(error);
+  }
+}
+
+/** A thread that is not at rest runs, waits for an answer, or failed: the frames of its last run say which. */
+async function takeUp(threadId: string, turn: number): Promise<void> {
+  const runs = await lg.runs(threadId, 'limit=10');
+  const last = runs.toReversed().find(({ status }) => status === 'running' || status === 'pending') ?? runs[0];
+  if (!last || turn !== opening || last.status === 'success') return;
+  await play((signal) => lg.joinRun(threadId, last.run_id, '-1', signal), newRun(last.run_id), { old: last.status !== 'running' && last.status !== 'pending' });
+}
+
+function ofState(state: ThreadState): Pick<Session, 'messages' | 'values' | 'next' | 'interrupts' | 'leaf'> {
+  const values = state.values ?? {};
+  return {
+    values, messages: messagesIn(values), next: state.next, leaf: state.checkpoint?.checkpoint_id ?? null,
+    interrupts: state.interrupts?.length ? state.interrupts : state.tasks.flatMap((task) => task.interrupts ?? []),
+  };
+}
+
+const messagesIn = (values: Dict): RawMessage[] => (Array.isArray(values.messages) ? values.messages as RawMessage[] : []);
+
+/** All checkpoints, a page at a time: the newest are there first. */
+export async function readCheckpoints(): Promise<void> {
+  const { threadId } = session.get();
+  const turn = opening;
+  if (!threadId) return;
+  let before: string | null = null;
+  let all: Checkpoint[] = [];
+  try {
+    do {
+      const page: { items: Checkpoint[]; next: string | null } = server.get().own ? await own.checkpoints(threadId, before) : await oldPage(threadId, before);
+      if (turn !== opening) return;
+      all = [...all, ...page.items];
+      before = page.next;
+      session.change({ checkpoints: all, tree: treeOf(all), complete: before === null, head: all[0]?.checkpoint_id ?? null });
+    } while (before !== null);
+  } catch (error) {
+    if (turn === opening) heard.problem(error);
+  }
+}
+
+/** Other servers tell whole states only. */
+async function oldPage(threadId: string, before: string | null): Promise<{ items: Checkpoint[]; next: string | null }> {
+  const states = await lg.history(threadId, OLD_STATES, before);
+  const items = states.map((state, n) => briefOf(state, states.find((other) => other.checkpoint?.checkpoint_id === state.parent_checkpoint?.checkpoint_id) ?? states[n + 1]));
+  return { items, next: states.length === OLD_STATES ? items.at(-1)?.checkpoint_id ?? null : null };
+}
+
+/** What runs cost, and what stopped and failed ones had said. */
+async function readDocument(): Promise<void> {
+  const { threadId } = session.get();
+  const turn = opening;
+  if (!threadId || !server.get().own) return;
+  try {
+    const { messages } = await own.session(threadId);
+    if (turn !== opening) return;
+    const documented = new Map<string, own.DocumentMessage>();
+    for (const message of messages) if (message.role === 'assistant' && typeof message.metadata.run_id === 'string') documented.set(message.metadata.run_id, message);
+    session.change({ documented });
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error; // the conversation is there without it
+  }
+}
+
+// ---- Running
+
+export interface Start { body: Dict; base: RawMessage[]; said?: RawMessage | null; from: string | null; text?: string }
+
+const human = (text: string): RawMessage => ({ type: 'human', content: text, id: crypto.randomUUID() });
+
+/** Say something; while a run goes on it waits its turn. */
+export async function say(text: string): Promise<void> {
+  const s = session.get();
+  if (isBusy(s)) {
+    session.change({ queue: [...s.queue, text] });
+    return;
+  }
+  const message = human(text);
+  const from = s.past ? s.past.checkpoint.checkpoint_id : s.leaf !== s.head ? s.leaf : null;
+  await start({ body: { input: { messages: [message] } }, base: s.past?.messages ?? s.messages, said: message, from, text });
+}
+
+/** Give a graph that is no conversation its input. */
+export const give = (input: unknown): Promise<void> => start({ body: { input }, base: session.get().messages, from: null });
+
+/** What was said, in other words: a branch beside the old one. */
+export async function edit(segment: Segment, place: number, text: string): Promise<void> {
+  const message = human(text);
+  await start({ body: { input: { messages: [message] } }, base: session.get().messages.slice(0, place), said: message, from: baseOf(segment), text });
+}
+
+/** Answer again, on a branch beside the old one. */
+export async function regenerate(segment: Segment, place: number): Promise<void> {
+  const step = firstStep(segment);
+  if (step) await start({ body: { input: null }, base: session.get().messages.slice(0, place + 1), from: step.checkpoint_id });
+}
+
+/** Go on from where the thread stands: after a fault, a stop or a breakpoint. */
+export async function goOn(): Promise<void> {
+  const s = session.get();
+  await start({ body: { input: null }, base: s.messages, from: s.leaf !== s.head ? s.leaf : null });
+}
+
+/** Execute again from a checkpoint, on a new branch. */
+export async function rerun(checkpoint: Checkpoint): Promise<void> {
+  const { past, threadId } = session.get();
+  if (!threadId) return;
+  const base = past?.checkpoint.checkpoint_id === checkpoint.checkpoint_id ? past.messages : messagesIn((await lg.state(threadId, checkpoint.checkpoint_id)).values ?? {});
+  await start({ body: { input: null }, base, from: checkpoint.checkpoint_id });
+}
+
+/** Write a changed state after a checkpoint, and go on from it where something is next. */
+export async function fork(checkpoint: Checkpoint, values: Dict, asNode: string | null): Promise<void> {
+  const { threadId } = session.get();
+  if (!threadId) return;
+  const written = await lg.updateState(threadId, { values, checkpoint_id: checkpoint.checkpoint_id, ...(asNode ? { as_node: asNode } : {}) });
+  const made = written.checkpoint?.checkpoint_id ?? written.configurable?.checkpoint_id ?? written.checkpoint_id;
+  await refresh();
+  if (made) await showLeaf(made);
+  const { next } = session.get();
+  if (next.length) await goOn();
+}
+
+/** Answer what the graph asked. */
+export async function answer(interrupt: Interrupt, value: unknown): Promise<void> {
+  const s = session.get();
+  const id = interruptId(interrupt);
+  const resume = s.interrupts.length > 1 && id ? { [id]: value } : value;
+  await start({ body: { command: { resume } }, base: s.messages, from: s.leaf !== s.head ? s.leaf : null });
+}
+
+async function start({ body, base, said = null, from, text = '' }: Start): Promise<void> {
+  const before = session.get();
+  if (isBusy(before)) return;
+  const turn = opening;
+  const { assistantId } = server.get();
+  const messages = said ? [...base, said] : base;
+  session.change({ messages, run: newRun(), unsent: null, past: null, recording: null, interrupts: [], stopping: false });
+  let sent = false;
+  try {
+    let { threadId } = before;
+    if (threadId === null) {
+      const thread = await lg.createThread({ ...(text ? { title: text.slice(0, 80) } : {}), assistant_id: assistantId });
+      if (turn !== opening) return;
+      threadId = thread.thread_id;
+      session.change({ threadId, title: text.slice(0, 80) });
+      heard.changed();
+    }
+    const { before: stopBefore, after: stopAfter } = session.get().breakpoints;
+    const id = threadId;
+    const asked = {
+      assistant_id: assistantId, ...body, ...(from ? { checkpoint_id: from } : {}), on_disconnect: 'continue', multitask_strategy: 'enqueue',
+      ...(stopBefore.length ? { interrupt_before: stopBefore } : {}), ...(stopAfter.length ? { interrupt_after: stopAfter } : {}),
+    };
+    session.change({ lastAsked: asked });
+    await play(async (signal) => { const response = await lg.startRun(id, asked, signal); sent = true; return response; }, newRun());
+  } catch (error) {
+    if (turn !== opening || (error as Error).name === 'AbortError') return;
+    const refusal = error instanceof ApiError ? error : new ApiError('internal', String(error));
+    if (sent || !said) {
+      session.change({ run: null, messages: before.messages });
+      heard.problem(refusal);
+    } else session.change({ run: null, unsent: { text, message: said, from, error: refusal } });
+  }
+}
+
+/** Say again what could not be sent. */
+export async function resend(): Promise<void> {
+  const { unsent, messages } = session.get();
+  if (unsent) await start({ body: { input: { messages: [unsent.message] } }, base: messages.slice(0, -1), said: unsent.message, from: unsent.from, text: unsent.text });
+}
+
+/** Follow a run to its end, over every break of the line. `old`: it has ended, and is only told again. */
+async function play(openStream: (signal: AbortSignal) => Promise<Response>, begun: RunView, { old = false } = {}): Promise<void> {
+  const turn = opening;
+  const controller = new AbortController();
+  following = controller;
+  let view = begun;
+  let shown = 0;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const show = (): void => { clearTimeout(timer); timer = undefined; shown = Date.now(); if (turn === opening) session.change({ run: view }); };
+  const take = (frame: Frame): void => {
+    view = withFrame(view, frame);
+    if (Date.now() - shown > SHOW_EVERY) show();
+    else timer ??= setTimeout(show, SHOW_EVERY);
+  };
+  session.change({ run: view });
+  let tries = 0;
+  let response: Response | null = await openStream(controller.signal);
+  for (;;) {
+    try {
+      if (response?.body) for await (const frame of readFrames(response.body)) { take(frame); if (tries) { tries = 0; session.change({ reconnecting: false }); } }
+    } catch {
+      // The line broke; what came is kept, and the rest is asked for below.
+    }
+    if (turn !== opening || controller.signal.aborted) { clearTimeout(timer); return; }
+    const { threadId } = session.get();
+    if (view.failure || !view.runId || !threadId) break;
+    try {
+      const { status } = await lg.runs(threadId, 'limit=20').then((runs) => runs.find(({ run_id }) => run_id === view.runId) ?? { status: 'success' });
+      if (status !== 'running' && status !== 'pending') {
+        if (tries === 0) break;
+        // The end may have come while the line was down: what is left of the log is still to be had.
+      }
+      response = await lg.joinRun(threadId, view.runId, view.lastId ?? '-1', controller.signal);
+      if (status !== 'running' && status !== 'pending') { for await (const frame of readFrames(response.body as ReadableStream<Uint8Array>)) take(frame); break; }
+    } catch (error) {
+      if (controller.signal.aborted) return;
+      if (tries >= TRIES || (error instanceof ApiError && !error.retryable)) { view = { ...view, failure: { name: 'lost', message: '', node: null } }; break; }
+    }
+    tries += 1;
+    session.change({ reconnecting: true });
+    await pause(tries > 1 ? 300 * 2 ** (tries - 1) : 50, controller.signal);
+    if (turn !== opening) return;
+  }
+  clearTimeout(timer);
+  if (turn !== opening) return;
+  view = ended(view, Date.now(), session.get().stopping);
+  const { runs } = session.get();
+  session.change({ run: view, reconnecting: false, stopping: false, runs: view.runId ? new Map(runs).set(view.runId, view) : runs });
+  following = null;
+  await refresh();
+  if (turn !== opening) return;
+  if (!old) heard.ended(view);
+  heard.changed();
+  await sendNext();
+}
+
+const pause = (ms: number, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => { const timer = setTimeout(resolve, ms); signal.addEventListener('abort', () => { clearTimeout(timer); resolve(); }); });
+
+/** Read the thread again as it stands now. */
+export async function refresh(): Promise<void> {
+  const { threadId, run } = session.get();
+  const turn = opening;
+  if (!threadId) return;
+  try {
+    const state = await lg.state(threadId);
+    await Promise.all([readCheckpoints(), readDocument()]);
+    if (turn !== opening) return;
+    const read = ofState(state);
+    // A failed or stopped run has said things that are in no state.
+    const messages = run && (run.status === 'failed' || run.status === 'stopped') ? merged(read.messages, run.messages.filter((message) => !read.messages.some(({ id }) => id === message.id))) : read.messages;
+    session.change({ ...read, messages, head: read.leaf });
+  } catch (error) {
+    if (turn === opening) heard.problem(error);
+  }
+}
+
+async function sendNext(): Promise<void> {
+  const { queue: [next, ...queue], run, interrupts } = session.get();
+  if (next === undefined || run?.status === 'failed' || interrupts.length) return;
+  session.change({ queue });
+  await say(next);
+}
+
+export const unqueue = (place: number): void => session.change({ queue: session.get().queue.filter((_, n) => n !== place) });
+
+/** Stop the run itself, not only listening to it. */
+export async function stop(): Promise<void> {
+  const { threadId, run } = session.get();
+  if (!threadId || !run?.runId || run.status !== 'running') return;
+  session.change({ stopping: true, queue: [] });
+  try {
+    await lg.cancelRun(threadId, run.runId);
+  } catch (error) {
+    if (error instanceof ApiError && (error.status === 409 || error.status === 404)) return; // it has ended meanwhile
+    session.change({ stopping: false });
+    heard.problem(error);
+  }
+}
+
+// ---- Branches and the past
+
+/** Show the branch that ends in a checkpoint. */
+export async function showLeaf(leaf: string): Promise<void> {
+  const { threadId, leaf: shown } = session.get();
+  const turn = opening;
+  if (!threadId || shown === leaf) return;
+  try {
+    const state = await lg.state(threadId, leaf);
+    if (turn === opening) session.change({ ...ofState(state), run: null, past: null });
+  } catch (error) {
+    heard.problem(error);
+  }
+}
+
+/** Show the conversation as it stood at a checkpoint; null comes back to now. */
+export async function lookAt(checkpoint: Checkpoint | null): Promise<ThreadState | null> {
+  const { threadId, tree } = session.get();
+  if (!threadId || !checkpoint) {
+    session.change({ past: null });
+    return null;
+  }
+  const turn = opening;
+  const state = await stateAt(threadId, checkpoint.checkpoint_id);
+  if (turn !== opening) return null;
+  const values = state.values ?? {};
+  const { leaf } = session.get();
+  const newest = leaf ? leafOf(tree, leaf) : null;
+  session.change({ past: checkpoint.checkpoint_id === newest ? null : { checkpoint, values, messages: messagesIn(values) } });
+  return state;
+}
+
+const KEPT = 24;
+const states = new Map<string, ThreadState>();
+
+/** The state at a checkpoint, which never changes; the last ones asked for are kept. */
+export async function stateAt(threadId: string, checkpointId: string): Promise<ThreadState> {
+  const known = states.get(checkpointId);
+  if (known) return known;
+  const state = await lg.state(threadId, checkpointId);
+  states.set(checkpointId, state);
+  const oldest = states.keys().next().value;
+  if (states.size > KEPT && oldest) states.delete(oldest);
+  return state;
+}
+
+/** The turns of the shown branch, each with the checkpoints it left. */
+export function segments(s: Session): Segment[] {
+  return segmentsOf(pathTo(s.tree, s.past ? s.past.checkpoint.checkpoint_id : s.leaf));
+}
+
+// ---- Recordings
+
+/** Play the runs after a checkpoint as they were recorded; no model, no tool is called. */
+export async function playRecording(from: Checkpoint | null, speed: string): Promise<void> {
+  const { threadId, tree, leaf } = session.get();
+  if (!threadId || !leaf) return;
+  playing?.abort();
+  const controller = new AbortController();
+  playing = controller;
+  const turn = opening;
+  const base = from ? messagesIn((await stateAt(threadId, from.checkpoint_id)).values ?? {}) : [];
+  let recording: Recording = { status: 'playing', speed, run: null, runs: [], messages: base, error: null };
+  const show = (part: Partial<Recording>): void => {
+    const { status } = session.get().recording ?? recording;
+    recording = { ...recording, ...part, status: part.status ?? (status === 'paused' ? 'paused' : recording.status) };
+    if (turn === opening && !controller.signal.aborted) session.change({ recording });
+  };
+  session.change({ recording, past: null });
+  const path = pathTo(tree, leafOf(tree, from?.checkpoint_id ?? leaf) > leaf ? leafOf(tree, from?.checkpoint_id ?? leaf) : leaf);
+  const begin = from ? path.findIndex(({ checkpoint_id }) => checkpoint_id === from.checkpoint_id) + 1 : 0;
+  const runIds = [...new Set(path.slice(begin).map(({ run_id }) => run_id).filter((id) => id !== null))];
+  try {
+    for (const runId of runIds) {
+      // Of the run the checkpoint stands in, what came before it is in its state already.
+      let skipped = from?.run_id === runId ? path.slice(0, begin).filter((one) => one.run_id === runId).reduce((sum, { nodes }) => sum + nodes.length, 0) : 0;
+      let view = newRun(runId);
+      const response = await lg.joinRun(threadId, runId, '-1', controller.signal);
+      if (!response.body) continue;
+      for await (const frame of readFrames(response.body)) {
+        if (controller.signal.aborted) return;
+        const data = frame.data as Dict | null;
+        if (frame.event === 'tasks' && data && 'input' in data) show({ messages: merged(recording.messages, messagesIn((data.input ?? {}) as Dict)) });
+        if (skipped > 0) {
+          if (frame.event === 'tasks' && data && 'result' in data) skipped -= 1;
+          continue;
+        }
+        view = withFrame(view, frame);
+        show({ run: view });
+        const wait = paceOf(frame, session.get().recording?.speed ?? speed);
+        if (wait) await pause(wait, controller.signal);
+        while (session.get().recording?.status === 'paused' && !controller.signal.aborted) await pause(50, controller.signal);
+      }
+      view = ended(view);
+      show({ run: null, runs: [...recording.runs, view], messages: merged(recording.messages, view.messages) });
+    }
+    show({ status: 'over' });
+  } catch (error) {
+    if (!controller.signal.aborted) show({ status: 'over', error: error instanceof ApiError ? error.kind : 'internal' });
+  }
+}
+
+const PACES: Record<string, number> = { messages: 40, tasks: 250, custom: 120 };
+
+/** How long a frame is shown before the next one comes, in milliseconds. */
+function paceOf({ event }: Frame, speed: string): number {
+  return speed === 'max' ? 0 : (PACES[event.split('|')[0] ?? ''] ?? 0) / Number(speed);
+}
+
+export const pauseRecording = (paused: boolean): void => {
+  const { recording } = session.get();
+  if (recording && recording.status !== 'over') session.change({ recording: { ...recording, status: paused ? 'paused' : 'playing' } });
+};
+
+export const setSpeed = (speed: string): void => {
+  const { recording } = session.get();
+  if (recording) session.change({ recording: { ...recording, speed } });
+};
+
+export function leaveRecording(): void {
+  playing?.abort();
+  playing = null;
+  session.change({ recording: null });
+}
+
+// ---- Breakpoints
+
+export function toggleBreakpoint(side: 'before' | 'after', node: string): void {
+  const { breakpoints } = session.get();
+  const list = breakpoints[side];
+  session.change({ breakpoints: { ...breakpoints, [side]: list.includes(node) ? list.filter((one) => one !== node) : [...list, node] } });
+}
+
+/** The messages to show now: those of the state, and on top of them what the run has said. */
+export function shownMessages(s: Session): RawMessage[] {
+  if (s.recording) return merged(s.recording.messages, s.recording.run?.messages ?? []);
+  if (s.past) return s.past.messages;
+  return s.run?.status === 'running' ? merged(s.messages, s.run.messages) : s.messages;
+}
+
+export const lastText = (s: Session): string => shownMessages(s).map(readMessage).findLast(({ role, text }) => role === 'assistant' && text !== '')?.text ?? '';
