@@ -20,6 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.async_api import Browser, Error, Page, async_playwright
 
+from tests.browser.workshop import installed
 from tests.service import ROOT, process
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -68,11 +69,18 @@ async def real_service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def scripted_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The service with the graphs of `tests/projects/page`."""
+async def scripted_url(real_service: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The service with the graphs of `tests/projects/page`. The page of the other one may ask it."""
     config = ROOT / "tests" / "projects" / "page" / "langgraph.json"
-    async with process(tmp_path_factory.mktemp("scripted") / "data", THREADLINE_CONFIG=str(config)) as (service, _):
+    settings = {"THREADLINE_CONFIG": str(config), "THREADLINE_CORS_ORIGINS": real_service}
+    async with process(tmp_path_factory.mktemp("scripted") / "data", **settings) as (service, _):
         yield service.url
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's source with its tools."""
+    return installed(tmp_path_factory.mktemp("page-source"))
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ import * as session from './session';
 export type DialogName = 'keys' | 'palette' | 'assistants' | 'inbox' | 'compare' | null;
 export interface Toast { text: string; bad: boolean; n: number }
 
+/** What is shown of a checkpoint. */
+export type View = 'changes' | 'messages' | 'state';
+
 export interface App {
   panel: Panel | null;
   checkpoint: string | null;
@@ -20,6 +23,7 @@ export interface App {
   deleting: { id: string; title: string } | null;
   node: string | null;
   compare: [string, string] | null;
+  view: View;
 }
 
 const wide = matchMedia('(min-width: 1200px)').matches;
@@ -27,15 +31,15 @@ const PANEL = 'threadline.panel';
 const place = readPlace();
 export const app = new External<App>({
   panel: place.panel ?? (wide && localStorage.getItem(PANEL) !== 'none' ? 'graph' : null), checkpoint: place.checkpoint, sidebar: false,
-  dialog: null, toast: null, said: '', askedKey: null, renaming: null, deleting: null, node: null, compare: null,
+  dialog: null, toast: null, said: '', askedKey: null, renaming: null, deleting: null, node: null, compare: null, view: 'messages',
 });
 
 export const show = (dialog: DialogName): void => app.change({ dialog });
 
-export function openPanel(panel: Panel | null, checkpoint: string | null = null): void {
+export function openPanel(panel: Panel | null, checkpoint?: string): void {
   localStorage.setItem(PANEL, panel ?? 'none');
-  app.change({ panel, checkpoint });
-  if (panel !== 'timeline') void session.lookAt(null);
+  app.change({ panel, ...(checkpoint ? { checkpoint } : {}) });
+  if (panel === null) leavePast();
   keepPlace();
 }
 

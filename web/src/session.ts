@@ -12,7 +12,7 @@ import { server } from './server';
 
 export interface Unsent { text: string; message: RawMessage; from: string | null; error: ApiError }
 export interface Past { checkpoint: Checkpoint; values: Dict; messages: RawMessage[] }
-export interface Recording { status: 'playing' | 'paused' | 'over'; speed: string; run: RunView | null; runs: RunView[]; messages: RawMessage[]; error: string | null }
+export interface Recording { status: 'playing' | 'paused' | 'over'; speed: string; run: RunView | null; runs: RunView[]; views: ReadonlyMap<string, RunView>; messages: RawMessage[]; error: string | null }
 
 export interface Session {
   threadId: string | null;
@@ -51,8 +51,8 @@ const blank = (): Session => ({
 export const session = new External<Session>(blank());
 
 /** Told of what a person would want to hear: an error, a run that ended, a thread that came to be. */
-export const heard: { problem: (error: unknown) => void; changed: () => void; ended: (run: RunView) => void } = {
-  problem: () => undefined, changed: () => undefined, ended: () => undefined,
+export const heard: { problem: (error: unknown) => void; changed: () => void; started: () => void; ended: (run: RunView) => void } = {
+  problem: () => undefined, changed: () => undefined, started: () => undefined, ended: () => undefined,
 };
 
 const TRIES = 6;
@@ -102,7 +102,7 @@ export async function open(threadId: string, leaf: string | null = null): Promis
 async function takeUp(threadId: string, turn: number): Promise<void> {
   const runs = await lg.runs(threadId, 'limit=10');
   const last = runs.toReversed().find(({ status }) => status === 'running' || status === 'pending') ?? runs[0];
-  if (!last || turn !== opening || last.status === 'success') return;
+  if (!last || turn !== opening) return;
   await play((signal) => lg.joinRun(threadId, last.run_id, '-1', signal), newRun(last.run_id), { old: last.status !== 'running' && last.status !== 'pending' });
 }
 
@@ -233,6 +233,7 @@ async function start({ body, base, said = null, from, text = '' }: Start): Promi
   const { assistantId } = server.get();
   const messages = said ? [...base, said] : base;
   session.change({ messages, run: newRun(), unsent: null, past: null, recording: null, interrupts: [], stopping: false });
+  heard.started();
   let sent = false;
   try {
     let { threadId } = before;
@@ -429,7 +430,7 @@ export async function playRecording(from: Checkpoint | null, speed: string): Pro
   playing = controller;
   const turn = opening;
   const base = from ? messagesIn((await stateAt(threadId, from.checkpoint_id)).values ?? {}) : [];
-  let recording: Recording = { status: 'playing', speed, run: null, runs: [], messages: base, error: null };
+  let recording: Recording = { status: 'playing', speed, run: null, runs: [], views: new Map(), messages: base, error: null };
   const show = (part: Partial<Recording>): void => {
     const { status } = session.get().recording ?? recording;
     recording = { ...recording, ...part, status: part.status ?? (status === 'paused' ? 'paused' : recording.status) };
@@ -461,7 +462,8 @@ export async function playRecording(from: Checkpoint | null, speed: string): Pro
         while (session.get().recording?.status === 'paused' && !controller.signal.aborted) await pause(50, controller.signal);
       }
       view = ended(view);
-      show({ run: null, runs: [...recording.runs, view], messages: merged(recording.messages, view.messages) });
+      const said = recording.messages.map(readMessage).findLast(({ role }) => role === 'user')?.id ?? 'turn-0';
+      show({ run: null, runs: [...recording.runs, view], views: new Map(recording.views).set(said, view), messages: merged(recording.messages, view.messages) });
     }
     show({ status: 'over' });
   } catch (error) {

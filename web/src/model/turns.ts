@@ -32,9 +32,11 @@ export interface Given {
   runs: ReadonlyMap<string, RunView>;
   run: RunView | null;
   intent: unknown;
+  /** Of a recording: the runs that have been played, by the message each answered. */
+  views?: ReadonlyMap<string, RunView> | undefined;
 }
 
-export function shownTurns({ messages, segments, documented, runs, run, intent }: Given): Shown[] {
+export function shownTurns({ messages, segments, documented, runs, run, intent, views }: Given): Shown[] {
   const turns = turnsOf(messages.map(readMessage));
   const live = run?.status === 'running';
   // Turns and segments are counted from the newest: what retention has taken is missing at the front.
@@ -48,7 +50,7 @@ export function shownTurns({ messages, segments, documented, runs, run, intent }
     const last = segment?.steps.at(-1) ?? segment?.input ?? null;
     const own = newest && run ? run : null;
     const runId = own?.runId ?? last?.run_id ?? null;
-    const view = own ?? (runId ? runs.get(runId) ?? null : null);
+    const view = own ?? views?.get(turn.key) ?? (runId ? runs.get(runId) ?? null : null);
     const document = runId && !live ? documented.get(runId) : undefined;
     const items = itemsOf(turn.rest, view);
     const said = document && !items.some(({ kind }) => kind === 'text') && document.content ? [...items, { kind: 'text' as const, id: `${runId}-said`, text: document.content, open: false }] : items;

@@ -1,6 +1,6 @@
 /** Two branches side by side, step by step, aligned by node; the first difference is marked. */
 import { useEffect, useMemo, useState, type ReactElement } from 'react';
-import type { Checkpoint, Dict } from '../api/types';
+import type { Checkpoint } from '../api/types';
 import { app, complain } from '../app';
 import { ago, t, useLanguage } from '../i18n';
 import { diff, type Change } from '../model/diff';
@@ -98,5 +98,3 @@ function aligned(a: Side[], b: Side[]): Row[] {
   }
   return rows;
 }
-
-export type { Dict };

@@ -13,13 +13,15 @@ import { Virtual } from '../ui/Virtual';
 
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
+const NONE: RawEvent[] = [];
+
 export default function Events(): ReactElement {
   useLanguage();
   const s = useExternal(session.session);
   const run = s.recording ? s.recording.run ?? s.recording.runs.at(-1) ?? null : s.run;
   const [filter, setFilter] = useState('');
   const [chosen, setChosen] = useState<number | null>(null);
-  const events = run?.events ?? [];
+  const events = run?.events ?? NONE;
   const shown = useMemo(() => {
     const wanted = filter.trim().toLowerCase();
     return wanted ? events.filter((one) => one.event.toLowerCase().includes(wanted) || JSON.stringify(one.data).toLowerCase().includes(wanted)) : events;

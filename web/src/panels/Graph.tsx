@@ -45,10 +45,10 @@ export default function Graph(): ReactElement {
 
   const run = s.recording ? s.recording.run ?? s.recording.runs.at(-1) ?? null : s.past ? null : s.run;
   const chips = useMemo(() => {
-    const turns = shownTurns({ messages: session.shownMessages(s), segments: s.recording ? [] : session.segments(s), documented: new Map(), runs: s.runs, run, intent: null });
+    const turns = shownTurns({ messages: session.shownMessages(s), segments: s.recording ? [] : session.segments(s), documented: new Map(), runs: s.past ? new Map() : s.runs, run, intent: null });
     return turns.at(-1)?.chips ?? (run?.nodes ?? []).map((node): Chip => ({ ...node, ms: node.to === null ? null : node.to - node.from }));
   }, [s, run]);
-  const facts = useMemo(() => factsOf(chips, s.past ? s.past.checkpoint.next : run ? [] : s.next), [chips, s.past, s.next, run]);
+  const facts = useMemo(() => factsOf(chips, s.past ? s.past.checkpoint.next : run?.status === 'running' || s.recording ? [] : s.next), [chips, s.past, s.next, run]);
   if (problem) return <p className="padded wrong" role="alert">{words(problem)}</p>;
   if (!graph) return <p className="muted padded">{t('chat.loading')}</p>;
   const shown = ran ? asItRan(chips) : graph;
@@ -76,7 +76,10 @@ function factsOf(chips: Chip[], next: string[]): Map<string, Facts> {
     const known = facts.get(path);
     facts.set(path, { state, runs: (known?.runs ?? 0) + 1, ms: (known?.ms ?? 0) + (ms ?? 0) });
   }
-  for (const name of next) facts.set(name, { ...(facts.get(name) ?? { runs: 0, ms: 0 }), state: facts.get(name)?.state === 'asking' ? 'asking' : 'next' });
+  for (const name of next) {
+    const known = facts.get(name);
+    if (!known || known.state === 'done') facts.set(name, { runs: 0, ms: 0, ...known, state: 'next' });
+  }
   return facts;
 }
 

@@ -2,12 +2,12 @@
 import { useEffect, useMemo, useState, type FormEvent, type ReactElement } from 'react';
 import * as own from '../api/own';
 import type { Checkpoint, Dict, ThreadState } from '../api/types';
-import { app, complain, copy, openPanel, selectCheckpoint, show, tell } from '../app';
+import { app, complain, copy, openPanel, selectCheckpoint, show, tell, type View } from '../app';
 import { ago, moment, named, nodeName, number, t, toolName, useLanguage } from '../i18n';
 import { diff, type Change } from '../model/diff';
 import { useExternal } from '../model/external';
 import { readMessage } from '../model/messages';
-import { childrenOf, leafOf, pathTo, type Tree } from '../model/tree';
+import { childrenOf, pathTo, type Tree } from '../model/tree';
 import { server } from '../server';
 import * as session from '../session';
 import { Icon, IconButton } from '../ui/Icon';
@@ -49,7 +49,7 @@ export default function Timeline(): ReactElement {
     return () => document.removeEventListener('keydown', pressed);
   });
   const busy = session.isBusy(s);
-  useEffect(() => { if (!busy && !s.recording) void session.lookAt(chosenId && item?.checkpoint_id === chosenId ? item : null).catch(complain); }, [chosenId, item?.checkpoint_id, busy]); // oxlint-disable-line react-hooks/exhaustive-deps
+  useEffect(() => { if (!busy && !s.recording) void session.lookAt(chosenId && item?.checkpoint_id === chosenId ? item : null).catch(complain); }, [chosenId, item?.checkpoint_id, busy]);
   if (!item) return <p className="muted padded">{t(s.threadId && !s.complete ? 'chat.loading' : 'checkpoints.none')}</p>;
   return (
     <div className="timeline-panel">
@@ -83,7 +83,8 @@ function Moment({ one, current, other, begins, forks }: { one: Checkpoint; curre
 /** Every way the session went, by the checkpoint each ends in. */
 function Branches({ tree, leaf }: { tree: Tree; leaf: string | null }): ReactElement | null {
   const { threadId } = useExternal(session.session);
-  const { own: ours } = useExternal(server);
+  const { info } = useExternal(server);
+  const ours = info?.flags?.branches === true;
   const [kept, setKept] = useState<own.Branch[] | null>(null);
   const [renaming, setRenaming] = useState<string | null>(null);
   const leaves = useMemo(() => tree.all.filter(({ checkpoint_id }) => childrenOf(tree, checkpoint_id).length === 0).toReversed(), [tree]);
@@ -128,14 +129,12 @@ function Branches({ tree, leaf }: { tree: Tree; leaf: string | null }): ReactEle
   );
 }
 
-type View = 'changes' | 'messages' | 'state';
 const VIEWS: View[] = ['changes', 'messages', 'state'];
-let lastView: View = 'messages';
 
 function Detail({ item, busy, newest }: { item: Checkpoint; busy: boolean; newest: boolean }): ReactElement {
   const { threadId } = useExternal(session.session);
   const { own: ours } = useExternal(server);
-  const [view, setView] = useState<View>(lastView);
+  const { view } = useExternal(app);
   const [state, setState] = useState<ThreadState | null>(null);
   const [changes, setChanges] = useState<Change[] | null>(null);
   const [editing, setEditing] = useState(false);
@@ -152,7 +151,6 @@ function Detail({ item, busy, newest }: { item: Checkpoint; busy: boolean; newes
     before.then((values) => { if (!gone) setChanges(diff(values, state.values ?? {})); }, complain);
     return () => { gone = true; };
   }, [view, threadId, state, item.parent_id]);
-  const choose = (next: View): void => { lastView = next; setView(next); };
   const over = item.next.length === 0;
   const pin = (): void => {
     if (!threadId) return;
@@ -178,7 +176,7 @@ function Detail({ item, busy, newest }: { item: Checkpoint; busy: boolean; newes
       </div>
       {editing && state && <Fork item={item} values={state.values ?? {}} onEnd={() => setEditing(false)} />}
       <div className="switch" role="group" aria-label={t('checkpoints.view')}>
-        {VIEWS.map((one) => <button key={one} type="button" data-view={one} aria-pressed={view === one} onClick={() => choose(one)}>{t(`checkpoints.${one}`)}</button>)}
+        {VIEWS.map((one) => <button key={one} type="button" data-view={one} aria-pressed={view === one} onClick={() => app.change({ view: one })}>{t(`checkpoints.${one}`)}</button>)}
       </div>
       {!state ? <p className="muted">{t('chat.loading')}</p> : (
         <>
@@ -282,5 +280,3 @@ function changedOf(before: Dict, after: Dict): Dict {
     return [[key, [...gone, ...(value as Dict[]).filter((one) => known.get(one.id) !== JSON.stringify(one))]]];
   }));
 }
-
-export { leafOf };

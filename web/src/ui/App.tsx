@@ -104,6 +104,8 @@ function Menu(): ReactElement {
   const { threadId, title } = useExternal(session.session);
   const run = (work: () => void) => (): void => { if (box.current) box.current.open = false; work(); };
   return (
+    // Escape closes it, wherever in it the focus is.
+    // oxlint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
     <details className="menu" ref={box} onKeyDown={(event) => { if (event.key === 'Escape' && box.current?.open) { box.current.open = false; event.stopPropagation(); } }}>
       <summary className="icon-button" aria-label={t('page.more')} title={t('page.more')} id="more"><Icon name="more" /></summary>
       <div className="menu-list">
@@ -123,16 +125,17 @@ function useStart(): void {
     Object.assign(session.heard, {
       problem: complain,
       changed: () => void readSessions(),
+      started: () => { if (app.get().checkpoint) app.change({ checkpoint: null }); },
       ended: (run: { status: string }) => announce(run.status === 'failed' ? t('error.title') : t('chat.answered', { text: session.lastText(session.session.get()).slice(0, 500) })),
     });
-    const goTo = (): void => {
+    const goTo = (event?: Event): void => {
       const place = readPlace();
       app.change({ checkpoint: place.checkpoint, ...(place.panel ? { panel: place.panel } : {}) });
       const { threadId } = session.session.get();
       if (place.session && place.session !== threadId) void session.open(place.session, place.branch);
-      else if (!place.session && threadId) session.newChat();
+      else if (!place.session && threadId && event) session.newChat(); // what was begun before the service answered stays
     };
-    void connect().then(() => { if (server.get().status === 'ready') void readSessions(); goTo(); start(); });
+    void connect().then(() => { if (server.get().status === 'ready') void readSessions(); goTo(); start(); keepPlace(); });
     addEventListener('popstate', goTo);
     addEventListener('hashchange', goTo);
     const back = (): void => { if (server.get().status === 'away') void connect().then(readSessions); };

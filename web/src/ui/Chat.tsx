@@ -1,11 +1,10 @@
 /** The conversation: its turns, and scrolling that follows the answer until the reader scrolls. */
 import { useEffect, useLayoutEffect, useMemo, useRef, useState, type ReactElement } from 'react';
 import { complain, leavePast, words } from '../app';
-import { duration, t, useLanguage } from '../i18n';
+import { t, useLanguage } from '../i18n';
 import { useExternal } from '../model/external';
 import type { RunView } from '../model/run';
 import { shownTurns } from '../model/turns';
-import { server } from '../server';
 import * as session from '../session';
 import { Composer } from './Composer';
 import { Icon, IconButton } from './Icon';
@@ -19,13 +18,12 @@ export function Chat(): ReactElement {
   useLanguage();
   const s = useExternal(session.session);
   const messages = session.shownMessages(s);
-  const segments = useMemo(() => session.segments(s), [s.tree, s.leaf, s.past]); // oxlint-disable-line react-hooks/exhaustive-deps
+  const segments = useMemo(() => session.segments(s), [s.tree, s.leaf, s.past]);
   const { recording } = s;
   const run = recording ? recording.run : s.past ? null : s.run;
-  const runs = useMemo(() => (recording ? new Map([...s.runs, ...recording.runs.map((one): [string, RunView] => [one.runId ?? '', one])]) : s.runs), [s.runs, recording]);
   const turns = useMemo(
-    () => shownTurns({ messages, segments: recording ? [] : segments, documented: recording ? new Map() : s.documented, runs, run, intent: s.past ? s.past.values.intent : recording ? null : s.values.intent }),
-    [messages, segments, s.documented, runs, run, s.past, s.values, recording],
+    () => shownTurns({ messages, segments: recording ? [] : segments, documented: recording || s.past ? new Map() : s.documented, runs: s.past || recording ? new Map() : s.runs, run, views: recording?.views, intent: s.past ? s.past.values.intent : recording ? null : s.values.intent }),
+    [messages, segments, s.documented, s.runs, run, s.past, s.values, recording],
   );
   const [shown, setShown] = useState(AT_ONCE);
   useEffect(() => setShown(AT_ONCE), [s.threadId]);
@@ -95,6 +93,7 @@ export function Chat(): ReactElement {
             </div>
           )}
           <section className="turns" aria-label={t('chat.title')}>
+            {turns.length > 0 && <h2 className="hidden">{t('chat.title')}</h2>}
             {turns.slice(first).map((turn, n) => {
               const newest = first + n === turns.length - 1;
               return <TurnView key={turn.key} turn={turn} tree={s.tree} newest={newest} busy={busy} still={still} interrupts={newest ? s.interrupts : null} next={newest ? s.next : null} />;
@@ -148,10 +147,7 @@ function Recorder({ recording }: { recording: session.Recording }): ReactElement
         {status === 'over' && <span className="tag" data-over>{t('recording.over')}</span>}
         <label>{t('recording.speed')} <select value={speed} onChange={(event) => session.setSpeed(event.target.value)}>{SPEEDS.map((one) => <option key={one} value={one}>{one === 'max' ? t('recording.max') : `×${one}`}</option>)}</select></label>
         <button type="button" className="button" id="leave-recording" onClick={session.leaveRecording}>{t('recording.leave')}</button>
-        {recording.run && <span className="muted">{duration(Date.now() - recording.run.from)}</span>}
       </div>
     </div>
   );
 }
-
-export const useOwn = (): boolean => useExternal(server).own;

@@ -24,16 +24,17 @@ export function Composer(): ReactElement {
     // A new session gets its id when its first message is sent: what is being written meanwhile goes with it.
     if (open.current === null && threadId !== null && running) { if (text) localStorage.setItem(slot(threadId), text); localStorage.removeItem(slot(null)); } else setText(localStorage.getItem(slot(threadId)) ?? '');
     open.current = threadId;
-  }, [threadId]); // oxlint-disable-line react-hooks/exhaustive-deps
+  }, [threadId]);
   useEffect(() => {
     if (status !== 'ready') return undefined;
     let gone = false;
-    lg.schemas(assistantId).then(({ input_schema: schema }) => {
+    lg.schemas(assistantId).then(({ input_schema: input, state_schema: state }) => {
+      const schema = input ?? state;
       const fields = schema?.properties;
       if (!gone) setSpeaks(!fields || 'messages' in fields || Object.keys(fields).length === 0 || messages.length > 0);
     }, () => undefined);
     return () => { gone = true; };
-  }, [assistantId, status]); // oxlint-disable-line react-hooks/exhaustive-deps
+  }, [assistantId, status]);
   useLayoutEffect(() => {
     const box = field.current;
     if (!box) return;

@@ -53,7 +53,7 @@ export const TurnView = memo(function TurnView({ turn, tree, newest, busy, still
             {choices && <Switch choice={choices.reply} label="turn.reply" disabled={busy || still} />}
             {turn.text && <IconButton icon="copy" label={t('turn.copy')} onClick={() => void copy(turn.text)} />}
             {!still && segment?.steps[0] && user && <IconButton icon="again" className="regenerate" label={t('turn.regenerate')} disabled={busy} onClick={() => run(session.regenerate(segment, turn.place))} />}
-            {turn.last && <IconButton icon="history" className="to-checkpoint" label={t('turn.checkpoint')} onClick={() => openPanel('timeline', turn.last?.checkpoint_id ?? null)} />}
+            {turn.last && <IconButton icon="history" className="to-checkpoint" label={t('turn.checkpoint')} onClick={() => openPanel('timeline', turn.last?.checkpoint_id)} />}
             <Facts turn={turn} />
           </footer>
         )}
@@ -142,7 +142,7 @@ function Paused({ turn, next, onGo }: { turn: Shown; next: string[]; onGo: () =>
       <p><Icon name="pause" />{t(stopped ? 'paused.stopped' : 'paused.before', { name: next.map(nodeName).join(', ') })}</p>
       <div className="row">
         <button type="button" className="button primary" onClick={onGo}>{t('paused.go')}</button>
-        <button type="button" className="button" onClick={() => { openPanel('timeline', turn.last?.checkpoint_id ?? null); app.change({ node: null }); }}>{t('paused.look')}</button>
+        <button type="button" className="button" onClick={() => { openPanel('timeline', turn.last?.checkpoint_id); app.change({ node: null }); }}>{t('paused.look')}</button>
       </div>
     </div>
   );
