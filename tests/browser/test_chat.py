@@ -471,3 +471,31 @@ async def test_texts_and_states_of_any_size_leave_the_page_usable(open_page, scr
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     await ask(page, "count")
     await expect(last(page, ".answer")).to_contain_text("159")
+
+
+FRAMES = 23
+"""About as many as the stream of a question to the calculator has."""
+
+
+@pytest.mark.parametrize("after", [1, 3, 6, 9, 12, 15, 18, 21])
+async def test_a_stream_cut_anywhere_ends_in_the_same_page(open_page, base_url, after):
+    page = await open_page(base_url, script=cut(after))
+    await ask(page, "What is (15+27)*3?")
+    await seen_whole(page)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("after", range(FRAMES))
+async def test_a_stream_cut_after_each_frame_ends_in_the_same_page(open_page, base_url, after):
+    page = await open_page(base_url, script=cut(after))
+    await ask(page, "What is (15+27)*3?")
+    await seen_whole(page)
+
+
+async def seen_whole(page: Page) -> None:
+    assert await page.evaluate("__cuts") == 1
+    await expect(last(page, ".answer")).to_have_text("(15 + 27) × 3 = 126")
+    await expect(last(page, ".tool")).to_have_count(1)
+    await expect(last(page, ".tool")).to_have_attribute("data-state", "done")
+    await expect(last(page, ".chip[data-state=done]")).to_have_count(3)
+    await expect(page.locator(".error, .connection")).to_have_count(0)

@@ -1,6 +1,6 @@
 /** The server the page speaks to: what it is, its assistants, and which of them is used. */
 import * as lg from './api/langgraph';
-import { ApiError } from './api/http';
+import { ApiError, keptKey } from './api/http';
 import type { Assistant, Info } from './api/types';
 import { External } from './model/external';
 
@@ -16,7 +16,9 @@ export async function connect(): Promise<void> {
     const info = await lg.info().catch((error: unknown) => { if (error instanceof ApiError && error.status === 404) return {} as Info; throw error; });
     server.change({ info, own: info.name === 'threadline' });
     await readAssistants();
-    server.change({ status: 'ready' });
+    // A project that says itself who asks tells strangers less: what they are told changes with the key.
+    const known = info.name || !keptKey() ? info : await lg.info();
+    server.change({ status: 'ready', info: known, own: known.name === 'threadline' });
   } catch (error) {
     server.change({ status: 'away', error: error instanceof ApiError ? error : new ApiError('internal', String(error)) });
   }

@@ -68,6 +68,7 @@ export const isBusy = (s: Session): boolean => s.run?.status === 'running';
 function leave(): number {
   following?.abort();
   playing?.abort();
+  line?.abort();
   following = null;
   playing = null;
   return (opening += 1);
@@ -421,75 +422,107 @@ export function segments(s: Session): Segment[] {
 
 // ---- Recordings
 
-/** Play the runs after a checkpoint as they were recorded; no model, no tool is called. */
-export async function playRecording(from: Checkpoint | null, speed: string): Promise<void> {
-  const { threadId, tree, leaf } = session.get();
+let line: AbortController | null = null;
+
+/**
+ * Play what came after a checkpoint as it was recorded; no model, no tool is called.
+ *
+ * Without a checkpoint it is all of the session; on a branch beside the newest, all of that branch's own.
+ */
+export async function playRecording(given: Checkpoint | null, speed: string): Promise<void> {
+  const { threadId, tree, leaf, head } = session.get();
   if (!threadId || !leaf) return;
   playing?.abort();
   const controller = new AbortController();
   playing = controller;
-  const turn = opening;
+  const from = given ?? (leaf === head ? null : pathTo(tree, leaf).find(({ checkpoint_id: id }) => leafOf(tree, id) === leaf) ?? null);
   const base = from ? messagesIn((await stateAt(threadId, from.checkpoint_id)).values ?? {}) : [];
-  let recording: Recording = { status: 'playing', speed, run: null, runs: [], views: new Map(), messages: base, error: null };
-  const show = (part: Partial<Recording>): void => {
-    const { status } = session.get().recording ?? recording;
-    recording = { ...recording, ...part, status: part.status ?? (status === 'paused' ? 'paused' : recording.status) };
-    if (turn === opening && !controller.signal.aborted) session.change({ recording });
-  };
-  session.change({ recording, past: null });
-  const path = pathTo(tree, leafOf(tree, from?.checkpoint_id ?? leaf) > leaf ? leafOf(tree, from?.checkpoint_id ?? leaf) : leaf);
-  const begin = from ? path.findIndex(({ checkpoint_id }) => checkpoint_id === from.checkpoint_id) + 1 : 0;
-  const runIds = [...new Set(path.slice(begin).map(({ run_id }) => run_id).filter((id) => id !== null))];
-  try {
-    for (const runId of runIds) {
-      // Of the run the checkpoint stands in, what came before it is in its state already.
-      let skipped = from?.run_id === runId ? path.slice(0, begin).filter((one) => one.run_id === runId).reduce((sum, { nodes }) => sum + nodes.length, 0) : 0;
-      let view = newRun(runId);
-      const response = await lg.joinRun(threadId, runId, '-1', controller.signal);
-      if (!response.body) continue;
-      for await (const frame of readFrames(response.body)) {
-        if (controller.signal.aborted) return;
-        const data = frame.data as Dict | null;
-        if (frame.event === 'tasks' && data && 'input' in data) show({ messages: merged(recording.messages, messagesIn((data.input ?? {}) as Dict)) });
-        if (skipped > 0) {
-          if (frame.event === 'tasks' && data && 'result' in data) skipped -= 1;
-          continue;
-        }
-        view = withFrame(view, frame);
-        show({ run: view });
-        const wait = paceOf(frame, session.get().recording?.speed ?? speed);
-        if (wait) await pause(wait, controller.signal);
-        while (session.get().recording?.status === 'paused' && !controller.signal.aborted) await pause(50, controller.signal);
-      }
-      view = ended(view);
-      const said = recording.messages.map(readMessage).findLast(({ role }) => role === 'user')?.id ?? 'turn-0';
-      show({ run: null, runs: [...recording.runs, view], views: new Map(recording.views).set(said, view), messages: merged(recording.messages, view.messages) });
+  session.change({ recording: { status: 'playing', speed, run: null, runs: [], views: new Map(), messages: base, error: null }, past: null });
+  let lastId: string | null = null;
+  let broken = 0;
+  while (!controller.signal.aborted) {
+    const now = session.get().recording;
+    if (!now) return;
+    if (now.status === 'paused') {
+      await changed(controller.signal);
+      continue;
     }
-    show({ status: 'over' });
-  } catch (error) {
-    if (!controller.signal.aborted) show({ status: 'over', error: error instanceof ApiError ? error.kind : 'internal' });
+    const reading = new AbortController();
+    line = reading;
+    try {
+      const response = await own.recorded(threadId, from?.checkpoint_id ?? null, now.speed, lg.MODES, lastId, reading.signal);
+      if (response.status === 204 || !response.body) break;
+      let over = false;
+      for await (const frame of readFrames(response.body)) {
+        if (reading.signal.aborted || controller.signal.aborted) break;
+        over = frame.event === 'replay_done';
+        if (over) break;
+        lastId = frame.id ?? lastId;
+        broken = 0;
+        playFrame(frame);
+      }
+      if (over) break;
+      if (!reading.signal.aborted && (broken += 1) > TRIES) throw new ApiError('lost', '');
+    } catch (error) {
+      if (controller.signal.aborted) return;
+      if (reading.signal.aborted) continue; // paused, or another speed: it goes on behind the last frame
+      if (!(error instanceof ApiError && error.retryable) || (broken += 1) > TRIES) {
+        recorded({ status: 'over', error: error instanceof ApiError ? error.kind : 'internal' });
+        return;
+      }
+      await pause(300 * broken, controller.signal);
+    }
   }
+  if (controller.signal.aborted) return;
+  closeRun();
+  recorded({ status: 'over' });
 }
 
-const PACES: Record<string, number> = { messages: 40, tasks: 250, custom: 120 };
-
-/** How long a frame is shown before the next one comes, in milliseconds. */
-function paceOf({ event }: Frame, speed: string): number {
-  return speed === 'max' ? 0 : (PACES[event.split('|')[0] ?? ''] ?? 0) / Number(speed);
+function recorded(part: Partial<Recording>): void {
+  const { recording } = session.get();
+  if (recording) session.change({ recording: { ...recording, ...part } });
 }
+
+/** One frame of a recording; its id begins with its run's. */
+function playFrame(frame: Frame): void {
+  const runId = frame.id?.split(':')[0] ?? null;
+  if (session.get().recording?.run?.runId !== runId) closeRun();
+  const { recording } = session.get();
+  if (!recording) return;
+  const data = frame.data as Dict | null;
+  const input = frame.event === 'tasks' && data && 'input' in data ? messagesIn((data.input ?? {}) as Dict) : [];
+  recorded({ messages: merged(recording.messages, input), run: withFrame(recording.run ?? newRun(runId), frame) });
+}
+
+/** The run that was played has ended: what it said is part of the conversation. */
+function closeRun(): void {
+  const { recording } = session.get();
+  if (!recording?.run) return;
+  const view = ended(recording.run);
+  const said = recording.messages.map(readMessage).findLast(({ role }) => role === 'user')?.id ?? 'turn-0';
+  recorded({ run: null, runs: [...recording.runs, view], views: new Map(recording.views).set(said, view), messages: merged(recording.messages, view.messages) });
+}
+
+const changed = (signal: AbortSignal): Promise<void> => new Promise((resolve) => {
+  const done = (): void => { leave(); resolve(); };
+  const leave = session.watch(done);
+  signal.addEventListener('abort', done, { once: true });
+});
 
 export const pauseRecording = (paused: boolean): void => {
-  const { recording } = session.get();
-  if (recording && recording.status !== 'over') session.change({ recording: { ...recording, status: paused ? 'paused' : 'playing' } });
+  if (session.get().recording?.status === 'over') return;
+  recorded({ status: paused ? 'paused' : 'playing' });
+  line?.abort();
 };
 
 export const setSpeed = (speed: string): void => {
-  const { recording } = session.get();
-  if (recording) session.change({ recording: { ...recording, speed } });
+  recorded({ speed });
+  line?.abort();
 };
 
 export function leaveRecording(): void {
   playing?.abort();
+  line?.abort();
   playing = null;
   session.change({ recording: null });
 }

@@ -29,6 +29,8 @@ export async function branches(id: string): Promise<Branch[] | null> {
 }
 export const nameBranch = (id: string, branchId: string, name: string): Promise<unknown> =>
   json(`/sessions/${at(id)}/branches/${at(branchId)}`, { method: 'PUT', body: { name } });
-/** A recorded replay in the frames of the LangGraph API, at a speed of the server's: `1` is the pace it had, `max` none. */
-export const recorded = (id: string, from: string | null, speed: string, modes: string[], signal: AbortSignal): Promise<Response> =>
-  request(`/sessions/${at(id)}/replay?format=langgraph&subgraphs=true&speed=${speed}&modes=${modes.join(',')}${from ? `&from=${at(from)}` : ''}`, { signal });
+/** A recorded replay in the frames of the LangGraph API. `speed`: `1` is the pace it had, `max` gives all at once. */
+export function recorded(id: string, from: string | null, speed: string, modes: readonly string[], after: string | null, signal: AbortSignal): Promise<Response> {
+  const query = `format=langgraph&subgraphs=true&speed=${speed}&modes=${modes.join(',')}${from ? `&from=${at(from)}` : ''}`;
+  return request(`/sessions/${at(id)}/replay?${query}`, { signal, headers: after ? { 'Last-Event-ID': after } : {} });
+}

@@ -311,7 +311,7 @@ export const en = {
   'compare.common': 'They are the same up to step {n}.',
   'compare.nocommon': 'They have no step in common.',
   'compare.kept': 'Everything here is as it was saved; nothing is executed.',
-  'compare.same': 'There is no difference.',
+  'compare.same': 'They did the same, ids and times aside.',
   'compare.first': 'First difference',
   'compare.missing': 'No such step',
 

@@ -311,7 +311,7 @@ export const ko: Record<Key, Text> = {
   'compare.common': '{n}단계까지 같습니다.',
   'compare.nocommon': '공통된 단계가 없습니다.',
   'compare.kept': '저장된 내용만 보여 주며 아무것도 실행하지 않습니다.',
-  'compare.same': '차이가 없습니다.',
+  'compare.same': 'ID와 시각을 빼면 똑같이 진행되었습니다.',
   'compare.first': '첫 번째 차이',
   'compare.missing': '해당 단계 없음',
 

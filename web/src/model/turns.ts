@@ -60,11 +60,17 @@ export function shownTurns({ messages, segments, documented, runs, run, intent, 
       intent: view?.intent ?? (newest && !live ? intentOf(intent) : null),
       tokens: numberOf(document?.metadata.tokens) ?? sumOf(turn.rest, ({ usage }) => usage?.total_tokens),
       cost: numberOf(document?.metadata.cost) ?? sumOf(turn.rest, ({ cost }) => cost),
-      ms: view?.to ? view.to - view.from : segment && last ? Date.parse(last.created_at) - Date.parse(segment.input.created_at) : null,
+      ms: view?.to ? view.to - view.from : segment && last ? lasted(segment, last) : null,
       status: typeof document?.metadata.status === 'string' ? document.metadata.status : null,
       text: said.map((item) => (item.kind === 'text' ? item.text : '')).filter(Boolean).join('\n\n'),
     };
   });
+}
+
+/** From the first to the last checkpoint of the run that answered: another one may have come long after the message. */
+function lasted({ input, steps }: Segment, last: Checkpoint): number {
+  const first = [input, ...steps].find(({ run_id: id }) => id === last.run_id) ?? input;
+  return Date.parse(last.created_at) - Date.parse(first.created_at);
 }
 
 const numberOf = (value: unknown): number | null => (typeof value === 'number' ? value : null);

@@ -46,7 +46,7 @@ export default function Compare(): ReactElement {
       <div className="compare-pick">{pick(left, setLeft, t('compare.left'))}{pick(right, setRight, t('compare.right'))}</div>
       <p className="muted">{common ? t('compare.common', { n: common.step }) : t('compare.nocommon')} {t('compare.kept')}</p>
       {!rows && <p className="muted">{t('chat.loading')}</p>}
-      {rows?.length === 0 && <p className="muted">{t('compare.same')}</p>}
+      {rows && first < 0 && <p className="tag compare-mark">{t('compare.same')}</p>}
       {rows && rows.length > 0 && (
         <ol className="compare-rows">
           {rows.map((row, n) => (

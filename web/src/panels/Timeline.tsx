@@ -166,7 +166,7 @@ function Detail({ item, busy, newest }: { item: Checkpoint; busy: boolean; newes
         <dt>{t('checkpoints.time')}</dt><dd><time dateTime={item.created_at}>{moment(item.created_at)}</time></dd>
       </dl>
       <div className="detail-actions">
-        {ours && <Action icon="film" label={over && newest ? 'checkpoints.replay.all' : 'checkpoints.replay'} hint="checkpoints.replay.hint" disabled={busy} onClick={() => void session.playRecording(over && newest ? null : item, '5').catch(complain)} />}
+        {ours && <Action icon="film" label={over && newest ? 'checkpoints.replay.all' : 'checkpoints.replay'} hint="checkpoints.replay.hint" disabled={busy} onClick={() => void session.playRecording(over && newest ? null : item, '1').catch(complain)} />}
         <Action icon="again" label="checkpoints.rerun" hint={over ? 'checkpoints.rerun.end' : 'checkpoints.rerun.hint'} disabled={busy || over} onClick={() => { openPanel('timeline'); void session.rerun(item).catch(complain); }} />
         <Action icon="fork" label="checkpoints.fork" hint="checkpoints.fork.hint" disabled={busy || !state} onClick={() => setEditing(!editing)} />
         <div className="row">

@@ -19,7 +19,7 @@ export const TurnView = memo(function TurnView({ turn, tree, newest, busy, still
   useLanguage();
   const { user, segment } = turn;
   const [editing, setEditing] = useState(false);
-  const choices = segment ? choicesOf(tree, segment) : null;
+  const choices = segment && !still ? choicesOf(tree, segment) : null;
   const running = turn.run?.status === 'running';
   const run = (work: Promise<void>): void => { work.catch(complain); };
   return (
