@@ -231,8 +231,15 @@ async def test_a_state_is_edited_and_forked_and_the_branches_are_compared(open_p
     await expect(rows.filter(has_text="126")).not_to_have_count(0)
     await expect(page.locator(".compare")).to_contain_text("the same up to step 0")
     await page.keyboard.press("Escape")
-    await page.locator(".branches li button", has_text="Branch 1").click()
+    await page.locator(".branches li", has_text="Branch 1").locator(".name-branch").click()
+    await page.locator(".branches input").fill("처음 그대로")
+    await page.locator(".branches input").press("Enter")
+    named = page.locator(".branches li", has_text="처음 그대로")
+    await named.locator("button").first.click()
     await expect(texts_of(page)).to_have_text(["What is (15+27)*3?"])
+    await page.locator(".branches li", has_text="Branch 2").locator(".promote").click()
+    await expect(page.locator(".branches li", has_text="Branch 2")).to_contain_text("Main line")
+    await expect(texts_of(page)).to_have_text(["What is 2+2?"])
 
 
 async def test_a_whole_state_is_edited_as_json(open_page, scripted_url):

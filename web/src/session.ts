@@ -130,7 +130,7 @@ export async function readCheckpoints(): Promise<void> {
       if (turn !== opening) return;
       all = [...all, ...page.items];
       before = page.next;
-      session.change({ checkpoints: all, tree: treeOf(all), complete: before === null, head: all[0]?.checkpoint_id ?? null });
+      session.change({ checkpoints: all, tree: treeOf(all), complete: before === null });
     } while (before !== null);
   } catch (error) {
     if (turn === opening) heard.problem(error);

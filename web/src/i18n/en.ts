@@ -300,6 +300,8 @@ export const en = {
   'branches.title': { one: '{n} branch', other: '{n} branches' },
   'branches.nth': 'Branch {n}',
   'branches.from': 'from step {n}',
+  'branches.main': 'Main line',
+  'branches.promote': 'Make it the main line',
   'branches.name': 'Name the branch',
   'branches.forks': 'Branches go off here',
 

@@ -300,6 +300,8 @@ export const ko: Record<Key, Text> = {
   'branches.title': { other: '분기 {n}개' },
   'branches.nth': '분기 {n}',
   'branches.from': '{n}단계에서',
+  'branches.main': '기본',
+  'branches.promote': '기본 분기로 만들기',
   'branches.name': '분기 이름',
   'branches.forks': '여기서 분기함',
 

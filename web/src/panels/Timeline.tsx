@@ -83,12 +83,11 @@ function Moment({ one, current, other, begins, forks }: { one: Checkpoint; curre
 /** Every way the session went, by the checkpoint each ends in. */
 function Branches({ tree, leaf }: { tree: Tree; leaf: string | null }): ReactElement | null {
   const { threadId } = useExternal(session.session);
-  const { info } = useExternal(server);
-  const ours = info?.flags?.branches === true;
+  const { own: ours } = useExternal(server);
   const [kept, setKept] = useState<own.Branch[] | null>(null);
   const [renaming, setRenaming] = useState<string | null>(null);
   const leaves = useMemo(() => tree.all.filter(({ checkpoint_id }) => childrenOf(tree, checkpoint_id).length === 0).toReversed(), [tree]);
-  useEffect(() => { if (ours && threadId && leaves.length > 1) void own.branches(threadId).then(setKept); }, [ours, threadId, leaves.length]);
+  useEffect(() => { if (ours && threadId && leaves.length > 1) own.branches(threadId).then(setKept, complain); }, [ours, threadId, leaves.length]);
   if (leaves.length < 2) return null;
   const forkOf = (end: Checkpoint): { fork: Checkpoint | null; first: Checkpoint } => {
     let first = end;
@@ -98,16 +97,20 @@ function Branches({ tree, leaf }: { tree: Tree; leaf: string | null }): ReactEle
     }
     return { fork: null, first };
   };
+  const change = (work: (id: string) => Promise<unknown>): void => {
+    if (threadId) work(threadId).then(() => own.branches(threadId)).then(setKept).then(() => session.refresh()).catch(complain);
+  };
   const name = (branch: own.Branch, given: string): void => {
     setRenaming(null);
-    if (threadId && given.trim()) own.nameBranch(threadId, branch.branch_id, given.trim()).then(() => own.branches(threadId).then(setKept), complain);
+    const wanted = given.trim() || null;
+    if (wanted !== branch.name) change((id) => own.nameBranch(id, branch.branch_id, wanted));
   };
   return (
     <details className="branches">
       <summary><Icon name="fork" />{t('branches.title', { n: leaves.length })}</summary>
       <ul>
         {leaves.slice(0, 50).map((end, n) => {
-          const branch = kept?.find(({ head }) => head === end.checkpoint_id);
+          const branch = kept?.find(({ head_checkpoint_id: head }) => head === end.checkpoint_id);
           const { fork } = forkOf(end);
           return (
             <li key={end.checkpoint_id}>
@@ -119,7 +122,9 @@ function Branches({ tree, leaf }: { tree: Tree; leaf: string | null }): ReactEle
                     <span className="muted">{[fork ? t('branches.from', { n: fork.step }) : '', titleOf(end), ago(end.created_at)].filter(Boolean).join(' · ')}</span>
                   </button>
                 )}
-              {branch && renaming !== end.checkpoint_id && <IconButton icon="edit" label={t('branches.name')} onClick={() => setRenaming(end.checkpoint_id)} />}
+              {branch?.main && <span className="tag">{t('branches.main')}</span>}
+              {branch && renaming !== end.checkpoint_id && <IconButton icon="edit" className="name-branch" label={t('branches.name')} onClick={() => setRenaming(end.checkpoint_id)} />}
+              {branch && !branch.main && <IconButton icon="check" className="promote" label={t('branches.promote')} onClick={() => change((id) => own.switchBranch(id, branch.branch_id, true))} />}
               {leaf && leaf !== end.checkpoint_id && <IconButton icon="compare" label={t('compare.with')} onClick={() => { app.change({ compare: [leaf, end.checkpoint_id] }); show('compare'); }} />}
             </li>
           );
