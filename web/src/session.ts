@@ -27,6 +27,8 @@ export interface Session {
   head: string | null;
   checkpoints: Checkpoint[];
   complete: boolean;
+  /** Where the older checkpoints go on that have not been read yet. */
+  older: string | null;
   tree: Tree;
   documented: ReadonlyMap<string, own.DocumentMessage>;
   run: RunView | null;
@@ -44,7 +46,7 @@ export interface Session {
 
 const blank = (): Session => ({
   threadId: null, title: null, opening: false, messages: [], values: {}, next: [], interrupts: [], leaf: null, head: null, checkpoints: [],
-  complete: true, tree: treeOf([]), documented: new Map(), run: null, runs: new Map(), stopping: false, reconnecting: false, queue: [],
+  complete: true, older: null, tree: treeOf([]), documented: new Map(), run: null, runs: new Map(), stopping: false, reconnecting: false, queue: [],
   unsent: null, past: null, recording: null, breakpoints: { before: [], after: [] }, lastAsked: null,
 });
 
@@ -117,28 +119,63 @@ function ofState(state: ThreadState): Pick<Session, 'messages' | 'values' | 'nex
 
 const messagesIn = (values: Dict): RawMessage[] => (Array.isArray(values.messages) ? values.messages as RawMessage[] : []);
 
-/** All checkpoints, a page at a time: the newest are there first. */
-export async function readCheckpoints(): Promise<void> {
+/**
+ * The newest checkpoints, until they meet those that were read before: a checkpoint never changes but for its pin.
+ *
+ * `anew` reads the pins of the newest again. Older ones are read when somebody looks for them.
+ */
+export async function readCheckpoints({ anew = false } = {}): Promise<void> {
   const { threadId } = session.get();
   const turn = opening;
   if (!threadId) return;
+  const kept = session.get().checkpoints;
+  const newest = anew ? null : kept[0]?.checkpoint_id ?? null;
+  let read: Checkpoint[] = [];
   let before: string | null = null;
-  let all: Checkpoint[] = [];
+  const met = (): boolean => newest === null || read.some(({ checkpoint_id: id }) => id <= newest);
   try {
     do {
-      const page: { items: Checkpoint[]; next: string | null } = server.get().own ? await own.checkpoints(threadId, before) : await oldPage(threadId, before);
+      const page: Page = await pageOf(threadId, before);
       if (turn !== opening) return;
-      all = [...all, ...page.items];
+      read = [...read, ...page.items];
       before = page.next;
-      session.change({ checkpoints: all, tree: treeOf(all), complete: before === null });
-    } while (before !== null);
+    } while (before !== null && !met());
+    const oldest = read.at(-1)?.checkpoint_id ?? '';
+    const ids = new Set(read.map(({ checkpoint_id: id }) => id));
+    const rest = before === null ? [] : kept.filter(({ checkpoint_id: id }) => id < oldest && !ids.has(id));
+    const all = [...read, ...rest];
+    session.change({ checkpoints: all, tree: treeOf(all), older: rest.length ? session.get().older : before, complete: rest.length ? session.get().complete : before === null });
   } catch (error) {
     if (turn === opening) heard.problem(error);
   }
 }
 
+let readingOlder = false;
+
+/** The next page of older checkpoints, where there are any. */
+export async function readOlder(): Promise<void> {
+  const { threadId, older } = session.get();
+  const turn = opening;
+  if (!threadId || older === null || readingOlder) return;
+  readingOlder = true;
+  try {
+    const page = await pageOf(threadId, older);
+    if (turn !== opening) return;
+    const all = [...session.get().checkpoints, ...page.items];
+    session.change({ checkpoints: all, tree: treeOf(all), older: page.next, complete: page.next === null });
+  } catch (error) {
+    if (turn === opening) heard.problem(error);
+  } finally {
+    readingOlder = false;
+  }
+}
+
+interface Page { items: Checkpoint[]; next: string | null }
+
+const pageOf = (threadId: string, before: string | null): Promise<Page> => (server.get().own ? own.checkpoints(threadId, before) : oldPage(threadId, before));
+
 /** Other servers tell whole states only. */
-async function oldPage(threadId: string, before: string | null): Promise<{ items: Checkpoint[]; next: string | null }> {
+async function oldPage(threadId: string, before: string | null): Promise<Page> {
   const states = await lg.history(threadId, OLD_STATES, before);
   const items = states.map((state, n) => briefOf(state, states.find((other) => other.checkpoint?.checkpoint_id === state.parent_checkpoint?.checkpoint_id) ?? states[n + 1]));
   return { items, next: states.length === OLD_STATES ? items.at(-1)?.checkpoint_id ?? null : null };

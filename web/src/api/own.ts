@@ -10,7 +10,7 @@ const paged = (before: string | null, limit: number): string => `limit=${limit}$
 
 export const sessions = (before: string | null, limit = 100): Promise<Page<SessionRow>> => json(`/sessions?${paged(before, limit)}`);
 export const session = (id: string): Promise<{ messages: DocumentMessage[] }> => json(`/sessions/${at(id)}?branch=all`);
-export const checkpoints = (id: string, before: string | null, limit = 500): Promise<Page<Checkpoint>> =>
+export const checkpoints = (id: string, before: string | null, limit = 60): Promise<Page<Checkpoint>> =>
   json(`/sessions/${at(id)}/checkpoints?${paged(before, limit)}`);
 export const pin = (id: string, checkpointId: string, name: string | null): Promise<unknown> =>
   json(`/sessions/${at(id)}/checkpoints/${at(checkpointId)}/pin`, { method: 'PUT', ...(name ? { body: { name } } : {}) });

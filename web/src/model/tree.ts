@@ -45,6 +45,9 @@ export interface Segment { input: Checkpoint; steps: Checkpoint[] }
 export function segmentsOf(path: readonly Checkpoint[]): Segment[] {
   const segments: Segment[] = [];
   for (const one of path) {
+    // Of a turn whose beginning has not been read nothing can be done.
+    const begins = one.source === 'input' || one.parent_id === null;
+    if (segments.length === 0 && !begins) continue;
     if (one.source === 'input' || segments.length === 0) segments.push({ input: one, steps: [] });
     else segments.at(-1)?.steps.push(one);
   }

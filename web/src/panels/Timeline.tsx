@@ -33,6 +33,9 @@ export default function Timeline(): ReactElement {
   const items = all || outside ? s.tree.all.toReversed() : path;
   const at = Math.max(0, chosenId ? items.findIndex(({ checkpoint_id }) => checkpoint_id === chosenId) : 0);
   const item = items[at] ?? null;
+  // A link may name a checkpoint further back than what has been read.
+  const missing = chosenId !== null && s.older !== null && !s.tree.byId.has(chosenId);
+  useEffect(() => { if (missing || (s.older !== null && at + 5 >= items.length)) void session.readOlder(); }, [missing, s.older, at, items.length]);
   const step = (to: number): void => { const next = items[to]; if (next) selectCheckpoint(next.checkpoint_id); };
   useEffect(() => {
     const pressed = (event: KeyboardEvent): void => {
@@ -59,7 +62,7 @@ export default function Timeline(): ReactElement {
         <IconButton icon="right" label={t('checkpoints.newer')} onClick={() => step(at - 1)} disabled={at === 0} />
         <label className="check"><input type="checkbox" checked={all || outside} onChange={(event) => setAll(event.target.checked)} />{t('checkpoints.all')}</label>
       </div>
-      <Virtual className="timeline" items={items} height={ROW} current={at} label={t('checkpoints.title')} keyOf={(one) => one.checkpoint_id} draw={(one, n) => (
+      <Virtual className="timeline" items={items} height={ROW} current={at} label={t('checkpoints.title')} onEnd={s.older ? () => void session.readOlder() : undefined} keyOf={(one) => one.checkpoint_id} draw={(one, n) => (
         <Moment one={one} current={n === at} other={!onPath.has(one.checkpoint_id)} begins={one.source === 'input'} forks={childrenOf(s.tree, one.checkpoint_id).length > 1} />
       )} />
       <Branches tree={s.tree} leaf={s.leaf} />
@@ -159,7 +162,7 @@ function Detail({ item, busy, newest }: { item: Checkpoint; busy: boolean; newes
   const over = item.next.length === 0;
   const pin = (): void => {
     if (!threadId) return;
-    (item.pinned ? own.unpin(threadId, item.checkpoint_id) : own.pin(threadId, item.checkpoint_id, null)).then(() => session.readCheckpoints(), complain);
+    (item.pinned ? own.unpin(threadId, item.checkpoint_id) : own.pin(threadId, item.checkpoint_id, null)).then(() => session.readCheckpoints({ anew: true }), complain);
   };
   const messages = Array.isArray(state?.values?.messages) ? state.values.messages as Parameters<typeof readMessage>[0][] : [];
   return (

@@ -27,6 +27,8 @@ export function Chat(): ReactElement {
   );
   const [shown, setShown] = useState(AT_ONCE);
   useEffect(() => setShown(AT_ONCE), [s.threadId]);
+  // What is in sight can be edited and answered again, and for that its checkpoints are needed.
+  useEffect(() => { if (s.older !== null && segments.length < Math.min(turns.length, Math.max(8, shown - AT_ONCE))) void session.readOlder(); }, [s.older, segments.length, turns.length, shown]);
   const scroller = useRef<HTMLDivElement>(null);
   const follow = useRef(true);
   const [away, setAway] = useState(false);

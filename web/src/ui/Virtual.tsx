@@ -1,11 +1,11 @@
 /** A list of rows of one height, of which only those in sight are in the document. */
 import { useEffect, useRef, useState, type ReactElement, type ReactNode } from 'react';
 
-interface Props<T> { items: readonly T[]; height: number; current: number; label: string; className?: string; draw: (item: T, n: number) => ReactNode; keyOf: (item: T) => string }
+interface Props<T> { items: readonly T[]; height: number; current: number; label: string; className?: string; draw: (item: T, n: number) => ReactNode; keyOf: (item: T) => string; onEnd?: (() => void) | undefined }
 
 const BEYOND = 6;
 
-export function Virtual<T>({ items, height, current, label, className = '', draw, keyOf }: Props<T>): ReactElement {
+export function Virtual<T>({ items, height, current, label, className = '', draw, keyOf, onEnd }: Props<T>): ReactElement {
   const box = useRef<HTMLDivElement>(null);
   const [seen, setSeen] = useState({ top: 0, height: 400 });
   useEffect(() => {
@@ -26,6 +26,8 @@ export function Virtual<T>({ items, height, current, label, className = '', draw
   }, [current, height]);
   const from = Math.max(0, Math.floor(seen.top / height) - BEYOND);
   const to = Math.min(items.length, Math.ceil((seen.top + seen.height) / height) + BEYOND);
+  const atEnd = to >= items.length;
+  useEffect(() => { if (atEnd) onEnd?.(); }, [atEnd, items.length]);
   return (
     <div className={`virtual ${className}`} ref={box} tabIndex={0} role="group" aria-label={label}>
       <ol style={{ height: items.length * height }} aria-label={label}>
