@@ -1,7 +1,7 @@
 """A real Chromium, and the services the page is tried against.
 
-The page's specs run against the real service. Tests of what only a script can bring about (a broken model, hostile
-text) use a stub of the API.
+Everything runs against the real service: with the built-in agent and the offline model, or with a project whose graphs
+do what that agent never does (`tests/projects/page`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shutil
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,8 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.async_api import Browser, Error, Page, async_playwright
 
-from tests.service import process
-from tests.stubs.chat_service import create_service
+from tests.browser.workshop import installed
+from tests.service import ROOT, process
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = [
@@ -60,24 +60,27 @@ def served(app: FastAPI) -> Iterator[str]:
         listener.close()
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[[FastAPI], str]]:
-    """Serve a stub that only this test uses."""
-    with ExitStack() as stack:
-        yield lambda app: stack.enter_context(served(app))
-
-
-@pytest.fixture
-def stub_url(serve: Callable[[FastAPI], str]) -> str:
-    return serve(create_service())
-
-
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def real_service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """The service as `threadline up` starts it, with the offline model, in a process of its own."""
     # Its tokens come one after the other, as a real model's do.
     async with process(tmp_path_factory.mktemp("page") / "data", THREADLINE_OFFLINE_DELAY="0.02") as (service, _):
         yield service.url
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def scripted_url(real_service: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The service with the graphs of `tests/projects/page`. The page of the other one may ask it."""
+    config = ROOT / "tests" / "projects" / "page" / "langgraph.json"
+    settings = {"THREADLINE_CONFIG": str(config), "THREADLINE_CORS_ORIGINS": real_service}
+    async with process(tmp_path_factory.mktemp("scripted") / "data", **settings) as (service, _):
+        yield service.url
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's source with its tools."""
+    return installed(tmp_path_factory.mktemp("page-source"))
 
 
 @pytest.fixture
@@ -125,12 +128,20 @@ async def open_page(browser: Browser) -> AsyncIterator[Callable[..., object]]:
     watched: list[tuple[Page, Watch]] = []
 
     async def open_page(
-        url: str, *, width: int = 1280, dark: bool = False, locale: str = "en-US", script: str = ""
+        url: str,
+        *,
+        width: int = 1280,
+        dark: bool = False,
+        locale: str = "en-US",
+        script: str = "",
+        still: bool = False,
     ) -> Page:
         context = await browser.new_context(
             viewport={"width": width, "height": 844 if width < 600 else 800},
             color_scheme="dark" if dark else "light",
             locale=locale,
+            reduced_motion="reduce" if still else "no-preference",
+            permissions=["clipboard-read", "clipboard-write"],
         )
         context.set_default_timeout(10_000)
         page = await context.new_page()

@@ -226,7 +226,7 @@ async def test_sessions_belong_to_who_the_handler_says(guarded: Client) -> None:
     assert others.json()["items"] == []
 
 
-@pytest.mark.parametrize("path", ["/ok", "/ready", "/info", "/", "/static/app.js"])
+@pytest.mark.parametrize("path", ["/ok", "/ready", "/info", "/", "/static/assets/index.js"])
 async def test_what_is_open_to_all(guarded: Client, path: str) -> None:
     answer = await ask(guarded, None, "GET", path)
 

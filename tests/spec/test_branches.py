@@ -181,6 +181,23 @@ async def test_a_session_goes_on_from_where_it_is_switched_to(scripted: Client, 
     assert beside == {**new, "current": False}
 
 
+async def test_what_is_played_is_the_line_it_stands_on(scripted: Client, model: ModelStub) -> None:
+    session_id, turns, again = await forked(scripted, model)
+    old, new = await tree(scripted, session_id)
+    path = f"/sessions/{session_id}"
+
+    async def played() -> list[str]:
+        return [f.data["run_id"] for f in await scripted.read("GET", f"{path}/replay") if f.event == "session"]
+
+    first, *others = [turn[0].data["run_id"] for turn in turns]
+    assert await played() == [first, again[0].data["run_id"]]
+    await call(scripted, "POST", f"{path}/branches/{old['branch_id']}/switch")
+    assert await played() == [first, *others]
+    await call(scripted, "DELETE", f"{path}/branches/{new['branch_id']}", 204)
+    assert await played() == [first, *others]
+    await call(scripted, "GET", f"{path}/replay?from={new['head_checkpoint_id']}", 404)
+
+
 async def test_it_stands_there_after_a_restart(start: Start) -> None:
     async with start() as service:
         session_id = await talk(service, "hello", "my name is Minji")

@@ -21,7 +21,7 @@ def with_key(client: Client, key: str | None) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=client.http.base_url, headers=headers, timeout=30)
 
 
-@pytest.mark.parametrize("path", ["/ok", "/ready", "/", "/static/app.js"])
+@pytest.mark.parametrize("path", ["/ok", "/ready", "/", "/static/assets/index.js"])
 async def test_open_without_a_key(start: Start, path: str) -> None:
     async with start(api_keys=f"{ALICE},{BOB}") as service, with_key(service, None) as stranger:
         assert (await stranger.get(path)).status_code == 200
