@@ -26,6 +26,7 @@ FIELDS: dict[str, Fields] = {
     "updates": {},
     "tools": {},
     "events": {"event": _WORD, "data": (dict,)},
+    "calls": {"kind": _WORD, "node": _WORD, "key": _WORD},
     "interrupt": {"id": _WORD, "value": (object,)},
     "message": {"type": _WORD, "content": (str, list)},
     "end": {

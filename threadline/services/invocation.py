@@ -8,7 +8,7 @@ The keys of `Run.kwargs`, all of them optional:
 - `checkpoint`   `{checkpoint_id, checkpoint_ns, checkpoint_map}`: where to go on from, instead of the newest
 - `rerun_of`     the checkpoint that a re-run was asked to start from
 - `changes`      what a re-run does otherwise, as it was asked: see `threadline.services.rerun`
-- `recording`    `{runs, after}`: the runs a re-run finds its answers in, and the checkpoint it starts from
+- `recording`    `{run_ids, after}`: the runs a re-run finds its answers in, and the checkpoint it starts from
 - `edit`         `{values, as_node}`: written to the state before a re-run begins
 - `config`, `context`, `interrupt_before`, `interrupt_after`, `durability`: handed to the graph
 - `stream_mode`  the client's modes; `subgraphs`: whether it wants the streams of subgraphs

@@ -259,12 +259,13 @@ class Notes(UsageMeter):
         assert self.recording is not None
         with self._gate:
             found = self.recording.tool(key)
-        if found is None:
+        if found is None or not isinstance(found.get("message"), Mapping):
             return None
         node, tasks = _place(_metadata())
         self._played.update(tasks)
         self._tool(node, call["name"], key, args, {"message": found["message"]}, recorded=True)
-        return ToolMessage(**found["message"], name=call["name"], tool_call_id=call["id"])
+        said = {part: found["message"].get(part) for part in ("content", "status", "artifact")}
+        return ToolMessage(**said, name=call["name"], tool_call_id=call["id"])
 
     def _tool(
         self, node: str, name: str, key: str, args: Any, outcome: Mapping[str, Any], *, recorded: bool = False

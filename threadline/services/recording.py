@@ -19,6 +19,7 @@ from uuid import uuid4
 import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from pydantic import ValidationError
 
 from threadline.domain.events import Event
 from threadline.domain.records import Run
@@ -221,10 +222,19 @@ async def read(
             if call["kind"] == "tool" and tools:
                 recording.tools.setdefault(call["key"], deque()).append(call)
             elif call["kind"] == "model" and models:
-                parts = [call["answer"]] if "answer" in call else streamed.get(call["message_id"])
-                if parts:
+                parts = [call["answer"]] if "answer" in call else streamed.get(call.get("message_id") or "")
+                if parts and _is_answer(parts):
                     recording.models.setdefault(call["key"], deque()).append(parts)
     return recording
+
+
+def _is_answer(parts: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a message can be made of it: a log may be that of an imported file."""
+    try:
+        Answer(parts).result()
+    except (ValidationError, TypeError, ValueError, AttributeError, KeyError):
+        return False
+    return True
 
 
 async def of_run(run: Run, events: Callable[[str], AsyncIterable[Event]]) -> Recording | None:
@@ -233,7 +243,7 @@ async def of_run(run: Run, events: Callable[[str], AsyncIterable[Event]]) -> Rec
     if source is None:
         return None
     found = await read(
-        source["runs"],
+        source["run_ids"],
         events,
         after=source["after"],
         models=changes.get("models") != "live",

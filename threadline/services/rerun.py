@@ -159,7 +159,7 @@ class Reruns:
             "command": None,
             "rerun_of": checkpoint_id,
             "changes": {**changes.told(), **({"into": into} if into != "branch" else {})},
-            "recording": {"runs": await self._family(thread, origin, into), "after": checkpoint_id},
+            "recording": {"run_ids": await self._family(thread, origin, into), "after": checkpoint_id},
             **({name: origin.kwargs[name] for name in _INHERITED if origin.kwargs.get(name)} if origin else {}),
         }
         async with self._open(thread, caller, like) as graph:
@@ -215,8 +215,7 @@ class Reruns:
         self, graph: Graph, origin: Run | None, changes: Changes
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The config and the context of the re-run: the first run's, with what was chosen. Raises Invalid."""
-        config: dict[str, Any] = dict(origin.kwargs.get("config") or {}) if origin else {}
-        context: dict[str, Any] = dict(origin.kwargs.get("context") or {}) if origin else {}
+        config, context = (_mapping(origin.kwargs.get(name)) if origin else {} for name in ("config", "context"))
         chosen = {name: value for name in _CHOICES if (value := getattr(changes, name)) not in (None, {})}
         if not chosen:
             return config, context
@@ -224,9 +223,9 @@ class Reruns:
         for name in chosen:
             if name not in known:
                 raise Invalid(f"{name}: the graph lets nobody choose it; its context schema has no {name}")
-        before = {**context, **(config.get("configurable") or {})}
+        before = {**context, **_mapping(config.get("configurable"))}
         if "prompts" in chosen:
-            chosen["prompts"] = {**(before.get("prompts") or {}), **chosen["prompts"]}
+            chosen["prompts"] = {**_mapping(before.get("prompts")), **chosen["prompts"]}
         schema: Any = graph.context_schema
         try:
             TypeAdapter(schema).validate_python({k: before[k] for k in before if k in known} | chosen)
@@ -241,7 +240,7 @@ class Reruns:
             await self._known_model(chosen["model"])
         if context:
             context |= chosen
-        return {**config, "configurable": {**(config.get("configurable") or {}), **chosen}}, context or chosen
+        return {**config, "configurable": {**_mapping(config.get("configurable")), **chosen}}, context or chosen
 
     async def _family(self, thread: Thread, origin: Run | None, into: Into) -> list[str]:
         """The runs a recording is made of: the one that went on from the checkpoint, the others of its turn, and what
@@ -254,8 +253,9 @@ class Reruns:
         family = [origin.run_id] if queued or origin.status in ENDED else []
         known = {origin.run_id}
         for run in [*there, *here]:
-            sources = {run.run_id, *(run.kwargs.get("recording") or {}).get("runs", ())}
-            if run.status in ENDED and (run.turn_id == origin.turn_id or sources & known):
+            sources = _mapping(run.kwargs.get("recording")).get("run_ids") or ()
+            of_it = run.run_id in known or any(source in known for source in sources if isinstance(source, str))
+            if run.status in ENDED and (run.turn_id == origin.turn_id or of_it):
                 known.add(run.run_id)
                 family.append(run.run_id)
         return list(dict.fromkeys(family))
@@ -328,6 +328,11 @@ async def _check_nodes(graph: Graph, changes: Changes) -> None:
 def _check_node(where: str, node: str, known: set[str]) -> None:
     if node not in known:
         raise Invalid(f"{where}: the graph has no node {node}; it has {', '.join(sorted(known))}")
+
+
+def _mapping(given: Any) -> dict[str, Any]:
+    """What a run was asked, if it is what it should be: an imported one may say anything."""
+    return dict(given) if isinstance(given, Mapping) else {}
 
 
 def _asked_anew(first: Run | None, message: str) -> dict[str, Any]:
