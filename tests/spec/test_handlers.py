@@ -322,6 +322,27 @@ async def test_what_a_handler_refuses_is_not_done(people: People, tmp_path: Path
             assert kept(tmp_path / "data") == before, (case, what)
 
 
+async def test_no_wire_format_gets_round_a_handler(people: People, tmp_path: Path) -> None:
+    of = await things(people)
+    before = kept(tmp_path / "data")
+    swears = {"messages": [{"role": "user", "content": "I swear"}]}
+    body = {"assistant_id": "agent", "input": swears}
+    for path, given in (
+        (f"/threads/{of.thread}/runs/wait", body),
+        (f"/threads/{of.thread}/runs/stream", body),
+        ("/runs", body),
+        ("/runs/batch", [{**body, "input": SAID}, body]),
+        ("/chat", {"message": "I swear", "session_id": of.thread}),
+        ("/chat", {"message": "I swear", "stream": False}),
+    ):
+        answer = await people("ada", "POST", path, given)
+        assert (answer.status, answer.body) == (402, {"detail": "That costs."}), path
+    command = {"id": 1, "method": "run.start", "params": body}
+    answer = await people("ada", "POST", f"/threads/{of.thread}/commands", command)
+    assert answer.body == {"type": "error", "id": 1, "error": "unknown_error", "message": "402: That costs."}
+    assert kept(tmp_path / "data") == before
+
+
 async def test_what_a_filter_keeps_from_somebody_is_not_done_for_them(people: People, tmp_path: Path) -> None:
     of = await things(people)
     before = kept(tmp_path / "data")
@@ -517,7 +538,11 @@ async def test_a_copy_is_its_makers(people: People) -> None:
     copy = await people.get("admin", "POST", f"/threads/{of.thread}/copy")
     mine = await people.get("ada", "POST", f"/threads/{of.thread}/copy")
 
+    edited = await people.get("editor", "POST", f"/threads/{of.thread}/copy")
+
     assert copy["metadata"]["owner"] == mine["metadata"]["owner"] == "ada"
+    assert "edited" not in copy["metadata"]
+    assert edited["metadata"]["edited"] is True
     assert len(copy["values"]["messages"]) == 2
 
 
