@@ -1,7 +1,8 @@
 """Handlers that say yes and no as the request asks them to, and keep what they were asked.
 
 The `authorization` header names who asks: `admin` may do everything, anybody else what is theirs, which they mark with
-their name. `x-deny` names what is refused, `x-asked` marks the request. `editor` changes what is asked. No run is told "swear".
+their name. `x-deny` names what is refused, `x-asked` marks the request. `editor` changes what is asked. No run is
+told "swear".
 """
 
 from __future__ import annotations
