@@ -104,11 +104,13 @@ async def test_everybody_has_what_is_theirs_and_one_has_all(service: Client) -> 
 
 @dataclass(frozen=True)
 class Things:
-    """What ada has: a thread with a run that has ended, one with a run that waits, an assistant, a cron, an item."""
+    """What ada has: a thread with a run that has ended and a branch it does not stand on, one with a run that waits, an
+    assistant, a cron, an item."""
 
     thread: str
     run: str
     checkpoint: str
+    branch: str
     waiting_thread: str
     waiting_run: str
     assistant: str
@@ -130,12 +132,23 @@ async def things(people: People) -> Things:
     await people.get("ada", "POST", f"/threads/{thread}/runs/wait", body)
     [run] = await people.get("ada", "GET", f"/threads/{thread}/runs")
     state = await people.get("ada", "GET", f"/threads/{thread}/state")
-    waiting = (await people.get("ada", "POST", "/threads", {}))["thread_id"]
     checkpoint = state["parent_checkpoint_id"]
+    branch = await left(people, thread, checkpoint)
+    waiting = (await people.get("ada", "POST", "/threads", {}))["thread_id"]
     late = await people.get("ada", "POST", f"/threads/{waiting}/runs", {**body, "after_seconds": 1000})
     cron = await people.get("ada", "POST", "/runs/crons", {"assistant_id": assistant, "schedule": NEW_YEAR})
     await people.get("ada", "PUT", "/store/items", {"namespace": ["a"], "key": "k", "value": {"owner": "ada"}})
-    return Things(thread, run["run_id"], checkpoint, waiting, late["run_id"], assistant, cron["cron_id"])
+    return Things(thread, run["run_id"], checkpoint, branch, waiting, late["run_id"], assistant, cron["cron_id"])
+
+
+async def left(people: People, thread: str, checkpoint: str) -> str:
+    """The branch that a thread stood on before a step was executed again."""
+    path = f"/sessions/{thread}"
+    await people.get("ada", "POST", f"{path}/replay", {"mode": "rerun", "checkpoint_id": checkpoint})
+    young, old = (await people.get("ada", "GET", f"{path}/branches"))["items"]
+    await people.get("ada", "POST", f"{path}/branches/{young['branch_id']}/promote")
+    branch_id: str = old["branch_id"]
+    return branch_id
 
 
 @dataclass(frozen=True)
@@ -160,7 +173,8 @@ class Case:
         method, _, template = self.route.partition(" ")
         names = {"thread_id": "thread", "session_id": "thread", "run_id": "run", "assistant_id": "assistant"}
         path = self.path or template
-        for name, thing in {**names, "cron_id": "cron", "checkpoint_id": "checkpoint"}.items():
+        names |= {"cron_id": "cron", "checkpoint_id": "checkpoint", "branch_id": "branch"}
+        for name, thing in names.items():
             path = path.replace(f"{{{name}}}", f"{{{thing}}}")
         return method, of.put_in(path), of.put_in(self.body)
 
@@ -180,6 +194,13 @@ CASES = (
     Case("GET /sessions/{session_id}/checkpoints/{checkpoint_id}", "threads.read"),
     Case("PUT /sessions/{session_id}/checkpoints/{checkpoint_id}/pin", "threads.update"),
     Case("DELETE /sessions/{session_id}/checkpoints/{checkpoint_id}/pin", "threads.update"),
+    Case("GET /sessions/{session_id}/branches", "threads.read"),
+    Case("PUT /sessions/{session_id}/branches/{branch_id}", "threads.update", {"name": "before"}),
+    Case("POST /sessions/{session_id}/branches/{branch_id}/switch", "threads.update"),
+    Case("POST /sessions/{session_id}/branches/{branch_id}/promote", "threads.update"),
+    Case("DELETE /sessions/{session_id}/branches/{branch_id}", "threads.delete"),
+    Case("GET /sessions/{session_id}/compare", "threads.read"),
+    Case("GET /runs/{run_id}/compare", "threads.read", path="/runs/{run}/compare?with={run}"),
     Case("GET /sessions/{session_id}/replay", "threads.read"),
     Case("POST /sessions/{session_id}/replay", "threads.read", {"mode": "recorded"}),
     Case("GET /runs/{run_id}/replay", "threads.read"),
