@@ -105,7 +105,7 @@ async def test_everybody_has_what_is_theirs_and_one_has_all(service: Client) -> 
 @dataclass(frozen=True)
 class Things:
     """What ada has: a thread with a run that has ended and a branch it does not stand on, one with a run that waits, an
-    assistant, a cron, an item."""
+    assistant, a cron, an item; and the first as a file."""
 
     thread: str
     run: str
@@ -115,9 +115,12 @@ class Things:
     waiting_run: str
     assistant: str
     cron: str
+    file: bytes
 
     def put_in(self, value: Any) -> Any:
-        """A path or a body with the ids of these things."""
+        """A path or a body with the ids of these things, or the thread as a file."""
+        if value == "{file}":
+            return self.file
         if isinstance(value, str):
             return value.format_map(vars(self)) if "{" in value else value
         if isinstance(value, Mapping):
@@ -138,7 +141,8 @@ async def things(people: People) -> Things:
     late = await people.get("ada", "POST", f"/threads/{waiting}/runs", {**body, "after_seconds": 1000})
     cron = await people.get("ada", "POST", "/runs/crons", {"assistant_id": assistant, "schedule": NEW_YEAR})
     await people.get("ada", "PUT", "/store/items", {"namespace": ["a"], "key": "k", "value": {"owner": "ada"}})
-    return Things(thread, run["run_id"], checkpoint, branch, waiting, late["run_id"], assistant, cron["cron_id"])
+    file = await people.get("ada", "GET", f"/sessions/{thread}/export")
+    return Things(thread, run["run_id"], checkpoint, branch, waiting, late["run_id"], assistant, cron["cron_id"], file)
 
 
 async def left(people: People, thread: str, checkpoint: str) -> str:
@@ -194,6 +198,8 @@ CASES = (
     Case("GET /sessions/{session_id}/checkpoints/{checkpoint_id}", "threads.read"),
     Case("PUT /sessions/{session_id}/checkpoints/{checkpoint_id}/pin", "threads.update"),
     Case("DELETE /sessions/{session_id}/checkpoints/{checkpoint_id}/pin", "threads.update"),
+    Case("GET /sessions/{session_id}/export", "threads.read"),
+    Case("POST /sessions/import", "threads.create", "{file}", other=None),
     Case("GET /sessions/{session_id}/branches", "threads.read"),
     Case("PUT /sessions/{session_id}/branches/{branch_id}", "threads.update", {"name": "before"}),
     Case("POST /sessions/{session_id}/branches/{branch_id}/switch", "threads.update"),
