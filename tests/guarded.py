@@ -86,18 +86,25 @@ async def ask(
     deny: str = "",
     endless: bool = False,
 ) -> Answer:
-    """One request of somebody, refused `deny` by the handlers. Of an `endless` stream, only the head is read."""
+    """One request of somebody, refused `deny` by the handlers. Of an `endless` stream, only the head is read. A body is
+    sent as JSON, unless it is bytes; one that is no text is given back as such."""
     headers = {**project.headers(who, deny=deny), "connection": "close"}  # `langgraph dev` closes it where it fails
-    request = http.build_request(method, path, json=body, headers=headers)
+    sent = {"content": body} if isinstance(body, bytes) else {"json": body}
+    request = http.build_request(method, path, headers=headers, **sent)
     response = await http.send(request, stream=True)
     try:
-        text = "" if endless and response.status_code == 200 else (await response.aread()).decode()
+        answered = b"" if endless and response.status_code == 200 else await response.aread()
     finally:
         await response.aclose()
-    return Answer(response.status_code, _json(text), response.headers, project.asked(headers["x-asked"]))
+    return Answer(response.status_code, _read(answered), response.headers, project.asked(headers["x-asked"]))
 
 
-def _json(text: str) -> Any:
+def _read(answered: bytes) -> Any:
+    """JSON, or the text that is none, or what is no text either."""
+    try:
+        text = answered.decode()
+    except UnicodeDecodeError:
+        return answered
     try:
         return json.loads(text)
     except ValueError:

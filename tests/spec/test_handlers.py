@@ -104,18 +104,23 @@ async def test_everybody_has_what_is_theirs_and_one_has_all(service: Client) -> 
 
 @dataclass(frozen=True)
 class Things:
-    """What ada has: a thread with a run that has ended, one with a run that waits, an assistant, a cron, an item."""
+    """What ada has: a thread with a run that has ended and a branch it does not stand on, one with a run that waits, an
+    assistant, a cron, an item; and the first as a file."""
 
     thread: str
     run: str
     checkpoint: str
+    branch: str
     waiting_thread: str
     waiting_run: str
     assistant: str
     cron: str
+    file: bytes
 
     def put_in(self, value: Any) -> Any:
-        """A path or a body with the ids of these things."""
+        """A path or a body with the ids of these things, or the thread as a file."""
+        if value == "{file}":
+            return self.file
         if isinstance(value, str):
             return value.format_map(vars(self)) if "{" in value else value
         if isinstance(value, Mapping):
@@ -130,12 +135,24 @@ async def things(people: People) -> Things:
     await people.get("ada", "POST", f"/threads/{thread}/runs/wait", body)
     [run] = await people.get("ada", "GET", f"/threads/{thread}/runs")
     state = await people.get("ada", "GET", f"/threads/{thread}/state")
-    waiting = (await people.get("ada", "POST", "/threads", {}))["thread_id"]
     checkpoint = state["parent_checkpoint_id"]
+    branch = await left(people, thread, checkpoint)
+    waiting = (await people.get("ada", "POST", "/threads", {}))["thread_id"]
     late = await people.get("ada", "POST", f"/threads/{waiting}/runs", {**body, "after_seconds": 1000})
     cron = await people.get("ada", "POST", "/runs/crons", {"assistant_id": assistant, "schedule": NEW_YEAR})
     await people.get("ada", "PUT", "/store/items", {"namespace": ["a"], "key": "k", "value": {"owner": "ada"}})
-    return Things(thread, run["run_id"], checkpoint, waiting, late["run_id"], assistant, cron["cron_id"])
+    file = await people.get("ada", "GET", f"/sessions/{thread}/export")
+    return Things(thread, run["run_id"], checkpoint, branch, waiting, late["run_id"], assistant, cron["cron_id"], file)
+
+
+async def left(people: People, thread: str, checkpoint: str) -> str:
+    """The branch that a thread stood on before a step was executed again."""
+    path = f"/sessions/{thread}"
+    await people.get("ada", "POST", f"{path}/replay", {"mode": "rerun", "checkpoint_id": checkpoint})
+    young, old = (await people.get("ada", "GET", f"{path}/branches"))["items"]
+    await people.get("ada", "POST", f"{path}/branches/{young['branch_id']}/promote")
+    branch_id: str = old["branch_id"]
+    return branch_id
 
 
 @dataclass(frozen=True)
@@ -160,7 +177,8 @@ class Case:
         method, _, template = self.route.partition(" ")
         names = {"thread_id": "thread", "session_id": "thread", "run_id": "run", "assistant_id": "assistant"}
         path = self.path or template
-        for name, thing in {**names, "cron_id": "cron", "checkpoint_id": "checkpoint"}.items():
+        names |= {"cron_id": "cron", "checkpoint_id": "checkpoint", "branch_id": "branch"}
+        for name, thing in names.items():
             path = path.replace(f"{{{name}}}", f"{{{thing}}}")
         return method, of.put_in(path), of.put_in(self.body)
 
@@ -180,6 +198,15 @@ CASES = (
     Case("GET /sessions/{session_id}/checkpoints/{checkpoint_id}", "threads.read"),
     Case("PUT /sessions/{session_id}/checkpoints/{checkpoint_id}/pin", "threads.update"),
     Case("DELETE /sessions/{session_id}/checkpoints/{checkpoint_id}/pin", "threads.update"),
+    Case("GET /sessions/{session_id}/export", "threads.read"),
+    Case("POST /sessions/import", "threads.create", "{file}", other=None),
+    Case("GET /sessions/{session_id}/branches", "threads.read"),
+    Case("PUT /sessions/{session_id}/branches/{branch_id}", "threads.update", {"name": "before"}),
+    Case("POST /sessions/{session_id}/branches/{branch_id}/switch", "threads.update"),
+    Case("POST /sessions/{session_id}/branches/{branch_id}/promote", "threads.update"),
+    Case("DELETE /sessions/{session_id}/branches/{branch_id}", "threads.delete"),
+    Case("GET /sessions/{session_id}/compare", "threads.read"),
+    Case("GET /runs/{run_id}/compare", "threads.read", path="/runs/{run}/compare?with={run}"),
     Case("GET /sessions/{session_id}/replay", "threads.read"),
     Case("POST /sessions/{session_id}/replay", "threads.read", {"mode": "recorded"}),
     Case("GET /runs/{run_id}/replay", "threads.read"),
@@ -320,6 +347,27 @@ async def test_what_a_handler_refuses_is_not_done(people: People, tmp_path: Path
 
             assert _refused(answer), (case, what, answer)
             assert kept(tmp_path / "data") == before, (case, what)
+
+
+async def test_no_wire_format_gets_round_a_handler(people: People, tmp_path: Path) -> None:
+    of = await things(people)
+    before = kept(tmp_path / "data")
+    swears = {"messages": [{"role": "user", "content": "I swear"}]}
+    body = {"assistant_id": "agent", "input": swears}
+    for path, given in (
+        (f"/threads/{of.thread}/runs/wait", body),
+        (f"/threads/{of.thread}/runs/stream", body),
+        ("/runs", body),
+        ("/runs/batch", [{**body, "input": SAID}, body]),
+        ("/chat", {"message": "I swear", "session_id": of.thread}),
+        ("/chat", {"message": "I swear", "stream": False}),
+    ):
+        answer = await people("ada", "POST", path, given)
+        assert (answer.status, answer.body) == (402, {"detail": "That costs."}), path
+    command = {"id": 1, "method": "run.start", "params": body}
+    answer = await people("ada", "POST", f"/threads/{of.thread}/commands", command)
+    assert answer.body == {"type": "error", "id": 1, "error": "unknown_error", "message": "402: That costs."}
+    assert kept(tmp_path / "data") == before
 
 
 async def test_what_a_filter_keeps_from_somebody_is_not_done_for_them(people: People, tmp_path: Path) -> None:
@@ -517,7 +565,11 @@ async def test_a_copy_is_its_makers(people: People) -> None:
     copy = await people.get("admin", "POST", f"/threads/{of.thread}/copy")
     mine = await people.get("ada", "POST", f"/threads/{of.thread}/copy")
 
+    edited = await people.get("editor", "POST", f"/threads/{of.thread}/copy")
+
     assert copy["metadata"]["owner"] == mine["metadata"]["owner"] == "ada"
+    assert "edited" not in copy["metadata"]
+    assert edited["metadata"]["edited"] is True
     assert len(copy["values"]["messages"]) == 2
 
 

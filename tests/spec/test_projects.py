@@ -22,6 +22,7 @@ from threadline.app.project import load_object
 from threadline.app.server import run
 from threadline.domain.errors import Invalid
 from threadline.domain.records import ThreadQuery, User
+from threadline.services.auth import LOCAL
 from threadline.services.graphs import Opening
 from threadline.services.store import scoped
 
@@ -435,7 +436,7 @@ async def test_using_a_thread_renews_its_time(start: Start, tmp_path: Path) -> N
         frames = await service.chat("one")
         expiries = []
         for word in ("two", "three"):
-            page, _ = await service.context.threads.search(ThreadQuery(expiring=True))
+            page, _, _ = await service.context.states.search(LOCAL, ThreadQuery(expiring=True), {})
             expiries.append(page[0].expires_at)
             await service.chat(word, frames[0].data["session_id"])
 

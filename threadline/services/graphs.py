@@ -69,14 +69,14 @@ class Graphs:
         return graph_id
 
     def of_thread(
-        self, thread: Thread, caller: Caller | None, access: AccessContext = "threads.read"
+        self, thread: Thread, caller: Caller, access: AccessContext = "threads.read"
     ) -> AbstractAsyncContextManager[Graph]:
-        """A thread's graph. Without a caller, the service itself looks. Raises Missing."""
+        """A thread's graph. Raises Missing."""
         ids = {"thread_id": thread.thread_id}
         return self._open(self.id_of(thread), thread.config, ids, caller, access)
 
     def of_threads(
-        self, threads: Iterable[Thread], caller: Caller | None
+        self, threads: Iterable[Thread], caller: Caller
     ) -> list[tuple[AbstractAsyncContextManager[Graph], list[Thread]]]:
         """Each graph that is needed to look at some threads, and its threads. One whose graph is gone is left out."""
         alike: dict[tuple[str, bytes], list[Thread]] = {}
@@ -112,14 +112,9 @@ class Graphs:
         graph_id: str,
         config: Mapping[str, Any],
         ids: Mapping[str, Any],
-        caller: Caller | None,
+        caller: Caller,
         access: AccessContext,
     ) -> AbstractAsyncContextManager[Graph]:
-        told = configurable(caller) if caller is not None else {}
-        given = {**config, "configurable": {**(config.get("configurable") or {}), **told, **ids}}
-        opening = Opening(
-            access,
-            store=self._stores.of(caller) if caller is not None else None,
-            user=caller.user if caller is not None else None,
-        )
+        given = {**config, "configurable": {**(config.get("configurable") or {}), **configurable(caller), **ids}}
+        opening = Opening(access, store=self._stores.of(caller), user=caller.user)
         return self._graphs[graph_id](cast(RunnableConfig, given), opening)

@@ -16,8 +16,8 @@ all `value["metadata"]`. Ids are UUIDs, as `langgraph_sdk.auth.types` has them.
 | what is asked | resource, action | value |
 | --- | --- | --- |
 | create a thread, import one, copy one (which is read too), also for a re-run | threads, create | `thread_id`, `metadata`, `if_exists` |
-| a thread, its state, past and stream | threads, read | `thread_id` |
-| a run, its stream, its end | threads, read | `thread_id`, `run_id` |
+| a thread, its state, past, stream and replay | threads, read | `thread_id` |
+| a run, its stream, its end, its replay | threads, read | `thread_id`, `run_id` |
 | a thread's runs | threads, read and search | `thread_id`; `thread_id`, `metadata` |
 | search, count and list threads | threads, search | `metadata`, `values`, `status`, `limit`, `offset` |
 | change a thread | threads, update | `thread_id`, `metadata` |

@@ -1,7 +1,8 @@
 """Handlers that say yes and no as the request asks them to, and keep what they were asked.
 
 The `authorization` header names who asks: `admin` may do everything, anybody else what is theirs, which they mark with
-their name. `x-deny` names what is refused, `x-asked` marks the request. `editor` changes what is asked.
+their name. `x-deny` names what is refused, `x-asked` marks the request. `editor` changes what is asked. No run is
+told "swear".
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ async def handler(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> Auth.ty
     await asyncio.to_thread(_keep, {"asked": ctx.user["asked"], "what": what, "value": value})
     if ctx.user["deny"] == what:
         return False
+    if what == "threads.create_run" and "swear" in str(value["kwargs"]["input"]):
+        raise Auth.exceptions.HTTPException(status_code=402, detail="That costs.")
     if identity == "admin":
         return None
     if identity == "editor":
@@ -48,6 +51,8 @@ def _edit(what: str, value: dict[str, Any]) -> None:
     if what.endswith("search") and not what.startswith("store"):
         value.setdefault("metadata", {})["kind"] = "open"
         value["limit"] = min(value.get("limit", 0), 1)
+    if what == "threads.create":
+        value["metadata"] = {**value["metadata"], "edited": True}
     if what == "threads.create_run":
         value["metadata"]["edited"] = True
         value["kwargs"]["config"]["configurable"]["tenant"] = "t1"
