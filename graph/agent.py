@@ -14,7 +14,7 @@ from graph import prompts
 from graph.build import build
 from graph.choices import Choices
 from graph.state import State
-from threadline.app.kit import AgentKit, agent_kit
+from threadline.app.kit import AgentKit, agent_kit, open_already
 from threadline.app.settings import Settings
 from threadline.domain.egress import Blocked
 from threadline.services.confined import Failed
@@ -23,19 +23,21 @@ from tools.catalog import Equipment, ToolConfig, open_toolbox
 
 Agent = CompiledStateGraph[State, Choices, State, State]
 
-_compiled: WeakKeyDictionary[asyncio.AbstractEventLoop, Agent] = WeakKeyDictionary()
+_compiled: WeakKeyDictionary[AgentKit, Agent] = WeakKeyDictionary()
 
 
 async def agent() -> Agent:
     """The agent for the running event loop. The server that runs it brings the checkpointer."""
     loop = asyncio.get_running_loop()
-    if loop not in _compiled:
-        _compiled[loop] = await asyncio.to_thread(_compile, loop)
-    return _compiled[loop]
+    kit = open_already(loop)
+    if kit is None:
+        kit = await asyncio.to_thread(agent_kit, loop)
+    if kit not in _compiled:
+        _compiled[kit] = await asyncio.to_thread(_compile, kit)
+    return _compiled[kit]
 
 
-def _compile(loop: asyncio.AbstractEventLoop) -> Agent:
-    kit = agent_kit(loop)
+def _compile(kit: AgentKit) -> Agent:
     toolbox, listed = open_toolbox(_config(kit.settings), _equipment(kit))
     kit.tools[:] = listed
     models = kit.models

@@ -14,7 +14,8 @@ import pytest
 from tests.conftest import Start
 from tests.service import CLEAN, ROOT, Client, Frame, settings
 from tests.spec.test_share import exported, opened
-from threadline.app.check import as_json, check, report
+from tests.stubs.model_server import ModelStub, ToolCall, answer, intent
+from threadline.app.check import Answers, as_json, check, report
 from threadline.domain.errors import Invalid
 from threadline.services.expectations import Done
 from threadline.services.trial import Verdict
@@ -183,6 +184,34 @@ async def test_how_it_is_executed_can_be_chosen(start: Start, tmp_path: Path) ->
     [found] = await check(chosen, folder, execute=execute)
 
     assert [each.what for each in found.differences] == ["nodes", "tools", "nodes", "tools"]
+
+
+async def test_what_is_asked_as_it_was_is_answered_from_the_file(
+    start: Start, model: ModelStub, tmp_path: Path
+) -> None:
+    """Nothing is called but by who says so; where today's answer makes a difference, what comes after it is."""
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    sums = ToolCall("calculator", {"expression": "6*7"})
+    model.script(intent("tool", sums), answer("42"))
+    async with start(openai_base_url=model.url, model="stub") as client:
+        frames = await client.chat("6*7?")
+        kept = await exported(client, frames[0].data["session_id"])
+    (folder / "sums.jsonl.gz").write_bytes(kept)
+    today = settings(tmp_path / "unused", openai_base_url=model.url, model="stub")
+    asked = len(model.calls)
+
+    [same] = await check(today, folder)
+    assert (same.passed, len(model.calls)) == (True, asked)
+
+    model.script(intent("tool", ToolCall("calculator", {"expression": "6+7"})), answer("13"))
+    [live] = await check(today, folder, answers=Answers(models="live"))
+    assert [each.what for each in live.differences] == ["tools"]
+    assert len(model.calls) == asked + 2
+
+    model.script(intent("tool", sums), answer("42"))
+    [other] = await check(today.model_copy(update={"model": "another"}), folder)
+    assert (other.passed, len(model.calls)) == (True, asked + 4)
 
 
 async def run(*words: str, cwd: Path) -> tuple[int, str]:

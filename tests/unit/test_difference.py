@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
@@ -27,6 +27,7 @@ def longest(a: Sequence[str], b: Sequence[str]) -> int:
     return best[-1][-1]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(words, words)
 def test_alignment_is_whole_and_as_long_as_can_be(a: list[str], b: list[str]) -> None:
     pairs = align(a, b)
@@ -54,6 +55,7 @@ json_values = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(json_values, json_values)
 def test_changes_are_empty_for_equal_values_alone(before: Any, after: Any) -> None:
     assert (changes(before, after) == []) is (digest(before) == digest(after))

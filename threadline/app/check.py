@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from threadline.domain.errors import Missing, ThreadlineError
 from threadline.domain.events import Event
 from threadline.services.auth import LOCAL
 from threadline.services.expectations import Done, done
+from threadline.services.rerun import Source
 from threadline.services.runs import StartRun
 from threadline.services.trial import Difference, Trial, Verdict, compared, files_in, load
 
@@ -30,7 +33,17 @@ WIDTH = 400
 """Characters of a value in the report."""
 
 
-async def check(settings: Settings, place: Path, *, execute: Execute | None = None) -> list[Verdict]:
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Where the answers to calls come from: the file, as long as just the same is asked, or the models and tools."""
+
+    models: Source = "recorded"
+    tools: Source = "recorded"
+
+
+async def check(
+    settings: Settings, place: Path, *, answers: Answers | None = None, execute: Execute | None = None
+) -> list[Verdict]:
     """Try every exported session in a folder, or one file. Raises Invalid if there is none, and what opening the
     services raises."""
     files = files_in(place)
@@ -45,16 +58,17 @@ async def check(settings: Settings, place: Path, *, execute: Execute | None = No
             }
         )
         async with open_services(apart, scratch=True) as context:
-            return [await _tried(context, path, execute or anew) for path in files]
+            return [await _tried(context, path, execute or partial(anew, answers or Answers())) for path in files]
 
 
-def checked(settings: Settings, place: Path) -> list[Verdict]:
+def checked(settings: Settings, place: Path, answers: Answers | None = None) -> list[Verdict]:
     """The same for who has no event loop."""
-    return asyncio.run(check(settings, place))
+    return asyncio.run(check(settings, place, answers=answers))
 
 
-async def anew(context: Context, trial: Trial) -> list[Done]:
+async def anew(answers: Answers, context: Context, trial: Trial) -> list[Done]:
     """Say everything again, in a new session, and answer what is asked with what was answered then."""
+    recording = await _recording(context, trial)
     thread, _ = await context.threads.create(LOCAL, metadata={"graph_id": trial.graph_id})
     turns: list[Done] = []
     for turn in trial.turns:
@@ -64,8 +78,10 @@ async def anew(context: Context, trial: Trial) -> list[Done]:
             given = _answering(run.given, then, now)
             if given is None:
                 break  # it did not ask this time; the nodes tell
-            call = given if run.message is None else None
-            request = StartRun(LOCAL, thread_id=thread.thread_id, message=run.message, call=call)
+            said = {} if run.message is None else {"message": run.message}
+            sources = {"models": answers.models, "tools": answers.tools}
+            call = {**given, **said, "recording": recording, "changes": sources}
+            request = StartRun(LOCAL, thread_id=thread.thread_id, call=call)
             started = await context.runs.start(request)
             logs.append([event async for event in context.runs.follow(started)])
             then += [id for id in run.interrupts if id not in then]
@@ -73,6 +89,19 @@ async def anew(context: Context, trial: Trial) -> list[Done]:
             now += [id for id in asked if id not in now]
         turns.append(done(logs))
     return turns
+
+
+async def _recording(context: Context, trial: Trial) -> dict[str, Any]:
+    """What the session's calls were answered with, brought into this history. Raises ThreadlineError."""
+    imported = await context.share.import_(LOCAL, _bytes(trial.path))
+    runs = await context.runs.of_thread(imported.thread, LOCAL, limit=max(1, imported.runs))
+    return {"run_ids": [run.run_id for run in reversed(runs)], "after": None}
+
+
+async def _bytes(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while portion := await asyncio.to_thread(file.read, 2**20):
+            yield portion
 
 
 def _answering(given: Mapping[str, Any], then: Sequence[str], now: Sequence[str]) -> dict[str, Any] | None:

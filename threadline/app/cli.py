@@ -11,6 +11,7 @@ import typer
 from threadline.domain.errors import Invalid, ThreadlineError
 
 if TYPE_CHECKING:
+    from threadline.app.check import Answers
     from threadline.app.client import Client
     from threadline.app.settings import Settings
 
@@ -194,7 +195,7 @@ def replay(
 ) -> None:
     """Play a session again, as it was or executed anew, with changes; --check holds exported ones to what they did."""
     if check is not None:
-        raise typer.Exit(_check(check, as_json=as_json))
+        raise typer.Exit(_check(check, models=models, tools=tools, as_json=as_json))
     if session is None:
         raise typer.BadParameter("say which session, or --check DIR", param_hint="SESSION")
 
@@ -406,7 +407,16 @@ def doctor() -> None:
     print("\nNothing is broken.")
 
 
-def _check(folder: Path, *, as_json: bool) -> int:
+def _answers(models: str | None, tools: str | None) -> Answers:
+    from threadline.app.check import Answers
+
+    for name, given in (("--models", models), ("--tools", tools)):
+        if given not in (None, "recorded", "live"):
+            raise typer.BadParameter("it is either recorded or live", param_hint=name)
+    return Answers(models="live" if models == "live" else "recorded", tools="live" if tools == "live" else "recorded")
+
+
+def _check(folder: Path, *, models: str | None, tools: str | None, as_json: bool) -> int:
     """The exit code of `replay --check`."""
     import json
 
@@ -416,7 +426,7 @@ def _check(folder: Path, *, as_json: bool) -> int:
     from threadline.app.logs import configure
 
     configure(level="error", format="console")
-    verdicts = check.checked(settings, folder)
+    verdicts = check.checked(settings, folder, _answers(models, tools))
     if as_json:
         print(json.dumps(check.as_json(verdicts), ensure_ascii=False, indent=1))
     else:

@@ -27,7 +27,7 @@ PARSE_OUTPUT = 5_000_000
 PARSE_AT_ONCE = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class AgentKit:
     """What the built-in agent is built from. `tools` says what tools it has, once it is built."""
 
@@ -49,6 +49,11 @@ class AgentKit:
 
 
 _kits: WeakKeyDictionary[asyncio.AbstractEventLoop, AgentKit] = WeakKeyDictionary()
+
+
+def open_already(loop: asyncio.AbstractEventLoop) -> AgentKit | None:
+    """The loop's kit, if it has one."""
+    return _kits.get(loop)
 
 
 def agent_kit(loop: asyncio.AbstractEventLoop) -> AgentKit:
