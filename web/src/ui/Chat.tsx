@@ -11,7 +11,7 @@ import { Icon, IconButton } from './Icon';
 import { TurnView } from './Turn';
 import { Welcome } from './Welcome';
 
-const AT_ONCE = 30;
+const AT_ONCE = 15;
 const NEAR = 80;
 
 export function Chat(): ReactElement {

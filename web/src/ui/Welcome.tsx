@@ -35,7 +35,7 @@ export function Welcome(): ReactElement {
       <p className="muted">{assistant?.description && !builtIn ? assistant.description : t('empty.text')}</p>
       <div className="prompts">
         {own.map((text) => <button key={text} type="button" className="prompt" onClick={() => ask(text)}><Icon name="chat" /><span>{text}</span></button>)}
-        {own.length === 0 && PROMPTS.filter(([, , key]) => builtIn || key === 'prompt.4').map(([icon, title, key]) => (
+        {own.length === 0 && builtIn !== null && PROMPTS.filter(([, , key]) => builtIn || key === 'prompt.4').map(([icon, title, key]) => (
           <button key={key} type="button" className="prompt" onClick={() => ask(t(key))}><Icon name={icon} /><span className="prompt-title">{t(title)}</span><span>{t(key)}</span></button>
         ))}
       </div>
@@ -43,11 +43,12 @@ export function Welcome(): ReactElement {
   );
 }
 
-/** Whether the assistant is the agent that comes with Threadline: what it can be asked is known. */
-function useBuiltIn(own: boolean, id: string | undefined): boolean {
-  const [found, setFound] = useState(false);
+/** Whether the assistant is the agent that comes with Threadline: what it can be asked is known. Null until the server has said. */
+function useBuiltIn(own: boolean, id: string | undefined): boolean | null {
+  const [found, setFound] = useState<boolean | null>(null);
   useEffect(() => {
-    if (!own || !id) return undefined;
+    if (!id) return undefined;
+    if (!own) { setFound(false); return undefined; }
     let gone = false;
     lg.graph(id, false).then(({ nodes }) => { if (!gone) setFound(['analyze_intent', 'execute_tools', 'respond'].every((name) => nodes.some((node) => node.id === name))); }, () => setFound(false));
     return () => { gone = true; };
