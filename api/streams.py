@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
-import structlog
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import SendTimeoutError
-from starlette.types import Receive, Scope, Send
 
 from api.context import Context
 from api.wire import chat
 from threadline.domain.events import Event
 from threadline.domain.records import Run
 
-log = structlog.get_logger(__name__)
-
-STALL_SECONDS = 30.0
-"""How long a reader may take none of what is sent to it. Nothing is queued for it meanwhile: it has a position in the
-log, and the few kilobytes that its connection holds."""
+WRITE_BYTES = 131072
+"""About how much is written to a reader together. A reader that stops reading holds no more than this and a frame."""
 
 
 def run_stream(context: Context, run: Run, *, after: int = 0) -> Response:
@@ -39,23 +33,25 @@ def respond(
     seconds: float | None = None,
 ) -> Response:
     """A stream of frames, whole ones, any number of them at a time, with a comment now and then while none comes."""
-    return _Stream(
+    return EventSourceResponse(
         _counted(frames, context),
         ping=context.heartbeat if seconds is None else seconds,
         ping_message_factory=lambda: ServerSentEvent(comment=heartbeat),
         headers={"Cache-Control": "no-store", **headers},
-        send_timeout=STALL_SECONDS,
     )
 
 
-class _Stream(EventSourceResponse):
-    """Lets go of a reader that has stopped reading. It can come back and go on after the last event it saw."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            log.info("reader_dropped", path=scope["path"], seconds=STALL_SECONDS)
+async def written(events: Sequence[Event], encode: Callable[[Event], Awaitable[bytes]]) -> AsyncGenerator[bytes]:
+    """The frames of events that are there at the same time, together as far as that is not much."""
+    gathered, size = list[bytes](), 0
+    for event in events:
+        encoded = await encode(event)
+        gathered.append(encoded)
+        size += len(encoded)
+        if size >= WRITE_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    yield b"".join(gathered)
 
 
 async def _frames(portions: AsyncGenerator[Sequence[Event]], context: Context) -> AsyncGenerator[bytes]:
@@ -63,11 +59,15 @@ async def _frames(portions: AsyncGenerator[Sequence[Event]], context: Context) -
     first = True
     async with aclosing(portions):
         async for portion in portions:
-            encoded = b"".join([frame for event in portion if (frame := chat.encode(event)) is not None])
-            if encoded and first:
-                context.metrics.first_event.observe(time.perf_counter() - asked)
-                first = False
-            yield encoded
+            async for encoded in written(portion, _chat_frame):
+                if encoded and first:
+                    context.metrics.first_event.observe(time.perf_counter() - asked)
+                    first = False
+                yield encoded
+
+
+async def _chat_frame(event: Event) -> bytes:
+    return chat.encode(event) or b""
 
 
 async def _counted(frames: AsyncGenerator[bytes], context: Context) -> AsyncGenerator[bytes]:

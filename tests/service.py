@@ -112,7 +112,7 @@ async def running(data_dir: Path, **values: Any) -> AsyncIterator[Client]:
     chosen = settings(data_dir, **values)
     async with open_services(chosen) as context:
         listener = listen("127.0.0.1", 0)
-        server = Server(create_app(context, chosen))
+        server = Server(create_app(context, chosen), stall_seconds=chosen.stall_timeout)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         headers = {"x-api-key": chosen.api_keys[0].get_secret_value()} if chosen.api_keys else {}

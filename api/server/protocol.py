@@ -18,6 +18,7 @@ from api.problems import reason
 from api.server.lookup import ThreadInPath, thread_of, thread_uuid
 from api.server.route import ServerRoute, described, reply
 from api.server.streams import reader, respond
+from api.streams import written
 from api.wire import langgraph, protocol
 from threadline.domain.errors import Conflict, Invalid, Limited, Missing, ThreadlineError
 from threadline.domain.records import ENDED, Caller, Run, Thread
@@ -250,7 +251,8 @@ async def _events(
             )
             async with aclosing(context.runs.portions(run)) as portions:
                 async for portion in portions:
-                    yield await encoder.encode(portion)
+                    async for encoded in written(portion, encoder.encode):
+                        yield encoded
 
 
 # The thread stream of v1
@@ -304,7 +306,8 @@ async def _frames(
             async with aclosing(context.runs.portions(run)) as portions:
                 async for portion in portions:
                     last = portion[-1].id
-                    yield await encoder.encode(portion)
+                    async for encoded in written(portion, encoder.encode):
+                        yield encoded
             if (run.position, last, 100) > after:
                 done = orjson.dumps({"status": "run_done", "run_id": run.run_id})
                 yield b"event: metadata\r\ndata: %s\r\nid: %d-%d-100\r\n\r\n" % (done, run.position, last)

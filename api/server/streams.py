@@ -66,7 +66,8 @@ async def _frames(context: Context, run: Run, encoder: langgraph.Encoder, *, can
         async with aclosing(context.runs.portions(run)) as portions:
             async for portion in portions:
                 ended = portion[-1].type == "end"
-                yield await encoder.encode(portion)
+                async for encoded in streams.written(portion, encoder.encode):
+                    yield encoded
     finally:
         if cancels and not ended:
             await asyncio.shield(_cancel(context, run))

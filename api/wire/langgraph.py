@@ -7,7 +7,7 @@ frames of that event, so it does not depend on who reads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,22 +60,21 @@ class Encoder:
         self._metadata: dict[str | None, orjson.Fragment] = {}
         self._said: dict[str | None, AIMessageChunk] = {}
 
-    async def encode(self, events: Iterable[Event]) -> bytes:
-        """The frames of some events, one after the other; empty if they have none."""
+    async def encode(self, event: Event) -> bytes:
+        """The frames of an event, one after the other; empty if it has none."""
+        if event.ns and not self._subgraphs:
+            return b""
+        place = "".join(f"|{part}" for part in event.ns)
+        if event.type == "messages":  # nearly all are, and they wait for nothing
+            frames = self._messages(event.data["message"], event.data["metadata"])
+        else:
+            frames = iter([frame async for frame in self._frames(event)])
         encoded: list[bytes] = []
-        for event in events:
-            if event.ns and not self._subgraphs:
-                continue
-            place = "".join(f"|{part}" for part in event.ns)
-            if event.type == "messages":  # nearly all are, and they wait for nothing
-                frames = self._messages(event.data["message"], event.data["metadata"])
-            else:
-                frames = iter([frame async for frame in self._frames(event)])
-            for slot, name, data in frames:
-                if (event.id, slot) > self._after:
-                    # Accumulated messages are one list, whichever graph they come from.
-                    whose = "" if name.startswith("messages/") else place
-                    encoded.append(self._encode(name + whose, data, event.id, slot))
+        for slot, name, data in frames:
+            if (event.id, slot) > self._after:
+                # Accumulated messages are one list, whichever graph they come from.
+                whose = "" if name.startswith("messages/") else place
+                encoded.append(self._encode(name + whose, data, event.id, slot))
         return b"".join(encoded)
 
     async def _frames(self, event: Event) -> AsyncIterator[tuple[int, str, bytes]]:

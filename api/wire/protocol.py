@@ -7,7 +7,7 @@ did not subscribe.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -122,18 +122,17 @@ class Encoder:
         self._subgraphs: dict[tuple[str, ...], str] = {}
         self._tasks: dict[str, tuple[str, ...]] = {}
 
-    async def encode(self, events: Iterable[Event]) -> bytes:
-        """The frames of some lines, one after the other; empty if they have none that is wanted."""
+    async def encode(self, event: Event) -> bytes:
+        """The frames of a line, one after the other; empty if it has none that is wanted."""
         wanted = self._subscription
         encoded: list[bytes] = []
-        for event in events:
-            place = self._base + event.id * LINE_SPAN
-            for offset, made in enumerate(self._made(event)):
-                seq = place + min(offset, LINE_SPAN - 1)
-                if seq <= wanted.since or not wanted.wants(made.channel, made.namespace, made.name):
-                    continue
-                data = await self._values(event) if made.method == "values" else made.data
-                encoded.append(self._encode(made, data, event, seq))
+        place = self._base + event.id * LINE_SPAN
+        for offset, made in enumerate(self._made(event)):
+            seq = place + min(offset, LINE_SPAN - 1)
+            if seq <= wanted.since or not wanted.wants(made.channel, made.namespace, made.name):
+                continue
+            data = await self._values(event) if made.method == "values" else made.data
+            encoded.append(self._encode(made, data, event, seq))
         return b"".join(encoded)
 
     def _encode(self, made: Made, data: Any, event: Event, seq: int) -> bytes:

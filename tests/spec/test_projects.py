@@ -53,6 +53,37 @@ graph = graph.compile()
 }
 
 
+LIKENESSES = (
+    {"type": "tool"},
+    {"type": "tool", "name": 1, "status": "started", "args": {}},
+    {"type": "intent"},
+    ["tool"],
+)
+
+
+async def test_custom_parts_of_anybody_are_not_taken_for_ours(start: Start, tmp_path: Path) -> None:
+    source = f"""
+from langgraph.config import get_stream_writer
+from langgraph.graph import END, START, MessagesState, StateGraph
+
+def tell(state):
+    for part in {LIKENESSES!r}:
+        get_stream_writer()(part)
+    return {{"messages": [("ai", "told")]}}
+
+agent = StateGraph(MessagesState).add_node(tell).add_edge(START, "tell").add_edge("tell", END)
+"""
+    config = written(tmp_path, {"tell.py": source, "langgraph.json": '{"graphs": {"agent": "./tell.py:agent"}}'})
+
+    async with start(config=config) as service:
+        frames = await service.chat("hi")
+        call = {"assistant_id": "agent", "input": {"messages": ["hi"]}, "stream_mode": "custom"}
+        streamed = (await service.http.post("/runs/stream", json=call)).text
+
+    assert [frame.event for frame in frames] == ["session", "node", "node", "message", "done"]
+    assert streamed.count("event: custom") == len(LIKENESSES)
+
+
 async def test_a_project_with_its_own_graph_tools_and_api_gets_its_own(tmp_path: Path) -> None:
     written(tmp_path / "project", PROJECT)
 

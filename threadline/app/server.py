@@ -21,6 +21,7 @@ from api.gate import Gate
 from api.server import assistants, crons, protocol, store, threads
 from api.server import runs as server_runs
 from threadline import __version__
+from threadline.app.connection import connections
 from threadline.app.logs import configure
 from threadline.app.project import read_project
 from threadline.app.settings import Settings
@@ -45,6 +46,9 @@ EXPOSED = (
     "Retry-After",
 )
 """Headers a page may read: where its run is, to come back to it, and how much more there is."""
+UNSENT_BYTES = 128 * 1024
+"""What the system holds for a connection beside what is on its way. It would hold megabytes for a client that reads
+nothing, and of a slow one nobody would see for seconds that it reads."""
 STOP_SECONDS = 3
 """How long open requests may take to end when the service stops."""
 
@@ -95,7 +99,7 @@ async def run(settings: Settings) -> None:
         async with open_services(settings) as context:
             if _exposed(settings) and not context.permission.authenticates:
                 raise _without_keys(settings)
-            server = Server(create_app(context, settings))
+            server = Server(create_app(context, settings), stall_seconds=settings.stall_timeout)
             _spare_the_collector()
             print(f"Threadline is ready: http://{_shown_address(listener)}", flush=True)
             await server.serve(sockets=[listener])
@@ -112,10 +116,11 @@ def serve(settings: Settings) -> None:
 class Server(uvicorn.Server):
     """Uvicorn, told all it needs to know about the app; stops by `should_exit`."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, *, stall_seconds: float) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                http=connections(stall_seconds),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -138,6 +143,8 @@ def listen(host: str, port: int) -> socket.socket:
     # With the protocol named asyncio sets TCP_NODELAY; else a frame waits up to 40 ms until the last is acknowledged.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     try:
         listener.bind((host, port))
         listener.listen(2048)
