@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,13 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 
 GRAPHS = """
 import asyncio
+from contextlib import asynccontextmanager
 from pathlib import Path
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import interrupt
+
+HERE = Path(__file__)
 
 
 def think(state):
@@ -63,6 +67,14 @@ family = parent.compile()
 
 def broken():
     raise RuntimeError("this factory never worked")
+
+
+@asynccontextmanager
+async def careful(config):  # with "stop" there it takes its time, except for runs
+    while "thread_id" not in config.get("configurable", {}) and HERE.with_name("stop").exists():
+        HERE.with_name("stopped").touch()
+        await asyncio.sleep(0.01)
+    yield thinker
 """
 
 
@@ -454,6 +466,71 @@ async def test_the_state_is_edited(thinking: Client, tmp_path: Path) -> None:
         answer = await thinking.chat("more", thread_id)
         assert answer[-2].data["content"] == "thought about more"
         assert texts(await client.threads.get_state(thread_id))[2:] == ["edited", "more", "thought about more"]
+
+
+@asynccontextmanager
+async def stopped(folder: Path, work: Coroutine[Any, Any, httpx.Response]) -> AsyncIterator[asyncio.Task[Any]]:
+    """Something under way that writes to a state, and goes on when this is left."""
+    (folder / "stop").touch()
+    task = asyncio.create_task(work)
+
+    async def has_stopped() -> bool:
+        return (folder / "stopped").exists() or task.done()
+
+    await until(has_stopped)
+    yield task
+    (folder / "stop").unlink()
+    (folder / "stopped").unlink()
+    assert (await task).is_success
+
+
+@pytest.fixture
+async def careful(start: Start, tmp_path: Path) -> AsyncIterator[Client]:
+    async with project(start, tmp_path, "careful") as service:
+        yield service
+
+
+def edit(service: Client, thread_id: str) -> Coroutine[Any, Any, httpx.Response]:
+    return service.http.post(f"/threads/{thread_id}/state", json={"values": human("edited"), "as_node": "ask"})
+
+
+async def test_a_run_begins_after_an_edit_that_is_under_way(careful: Client, tmp_path: Path) -> None:
+    thread_id = await said(careful, "hello")
+    async with stopped(tmp_path, edit(careful, thread_id)):
+        body = {"assistant_id": "careful", "input": human("more")}
+        run = asyncio.create_task(careful.http.post(f"/threads/{thread_id}/runs/wait", json=body))
+        await asyncio.wait({run}, timeout=1)  # as long as it would take, if it did not wait for the edit
+
+    ended = [message["content"] for message in (await run).json()["messages"]]
+    assert ended == ["hello", "thought about hello", "edited", "more", "thought about more"]
+    history: Any = await careful.json(f"/threads/{thread_id}/history", limit=100)
+    parents = [state["parent_checkpoint"]["checkpoint_id"] for state in history[:-1]]
+    assert parents == [state["checkpoint"]["checkpoint_id"] for state in history[1:]], "the past has one line"
+
+
+@pytest.mark.parametrize("work", ["state", "copy"])
+async def test_a_thread_that_is_deleted_meanwhile_leaves_nothing(careful: Client, tmp_path: Path, work: str) -> None:
+    thread_id = await said(careful, "hello")
+    busy = edit(careful, thread_id) if work == "state" else careful.http.post(f"/threads/{thread_id}/copy")
+    async with stopped(tmp_path, busy):
+        deleted = asyncio.create_task(careful.http.delete(f"/threads/{thread_id}"))
+        await asyncio.wait({deleted}, timeout=1)
+
+    assert (await deleted).status_code == 204
+    with closing(sqlite3.connect(tmp_path / "data" / "checkpoints.db")) as connection:
+        count = "SELECT count(*) FROM checkpoints WHERE thread_id = ?"
+        assert connection.execute(count, (thread_id,)).fetchone() == (0,)
+    assert (await edit(careful, thread_id)).status_code == 404
+
+
+async def test_two_edits_come_one_after_the_other(careful: Client, tmp_path: Path) -> None:
+    thread_id = await said(careful, "hello")
+    async with stopped(tmp_path, edit(careful, thread_id)):
+        second = asyncio.create_task(edit(careful, thread_id))
+        await asyncio.wait({second}, timeout=0.2)
+
+    assert (await second).is_success
+    assert texts(await careful.json(f"/threads/{thread_id}/state"))[-2:] == ["edited", "edited"]
 
 
 async def test_a_fork_is_written_at_an_earlier_checkpoint(thinking: Client) -> None:

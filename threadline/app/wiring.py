@@ -33,6 +33,7 @@ from threadline.services.checkpoints import Checkpoints
 from threadline.services.crons import Crons
 from threadline.services.egress import Guard, guarded_client
 from threadline.services.expiry import Expiry
+from threadline.services.gates import Gates
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
 from threadline.services.models import ModelConfig, Models, open_models
@@ -169,6 +170,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         )
         await stack.enter_async_context(runner.open())
         threads = Threads(thread_records, ttl=_thread_ttl(project))
+        gates = Gates()
         states = States(
             graphs=graphs,
             graph_id=project.default,
@@ -176,6 +178,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             threads=thread_records,
             runs=runs,
             turns=turns,
+            gates=gates,
         )
         service = Runs(
             threads=threads,
@@ -188,6 +191,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             assistant_id=system_assistant_id,
             permission=permission,
             busy=settings.busy_session,
+            gates=gates,
         )
         assistants = Assistants(
             SqlAssistants(database),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
-from weakref import WeakValueDictionary
 
 from langchain_core.messages import convert_to_messages
 
@@ -17,6 +15,7 @@ from threadline.domain.errors import Conflict, Missing
 from threadline.domain.events import Event
 from threadline.domain.records import ENDED, Assistant, Caller, MultitaskStrategy, Run, RunStatus, Thread
 from threadline.services.checkpoints import Checkpoints
+from threadline.services.gates import Gates
 from threadline.services.payload import jsonable, text_of
 from threadline.services.permission import Permission, configurable
 from threadline.services.runner import CancelAction, RunLog, Runner
@@ -70,6 +69,7 @@ class Runs:
         assistant_id: Callable[[str], str],
         permission: Permission,
         busy: Literal["enqueue", "reject"],
+        gates: Gates,
     ) -> None:
         self._threads = threads
         self._sessions = sessions
@@ -81,7 +81,7 @@ class Runs:
         self._assistant_id = assistant_id
         self._permission = permission
         self._busy = busy
-        self._gates: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._gates = gates
 
     async def start(self, request: StartRun) -> Run:
         """Save a pending run and hand it to the runner.
@@ -91,7 +91,7 @@ class Runs:
         """
         if request.thread_id is None:
             return await self._start(self._threads.new(None, request.caller), request, new=True)
-        async with self._gate(request.thread_id):
+        async with self._gates.of(as_uuid(request.thread_id, "session")):
             try:
                 thread, new = await self._threads.check(request.thread_id, request.caller), False
             except Missing:
@@ -175,7 +175,7 @@ class Runs:
 
     async def delete_thread(self, thread_id: str, caller: Caller) -> None:
         """Delete every trace of a thread; what still runs on it is cancelled first."""
-        async with self._gate(thread_id):
+        async with self._gates.of(as_uuid(thread_id, "session")):
             thread = await self._threads.check(thread_id, caller)
             await self._stop(thread)
             await self._runner.idle(thread.thread_id)
@@ -258,10 +258,6 @@ class Runs:
     async def _last_turn(self, thread: Thread) -> str | None:
         last = await self._runs.page(thread.thread_id, limit=1)
         return last[0].turn_id if last else None
-
-    def _gate(self, thread_id: str) -> asyncio.Lock:
-        """One lock a thread between starting a run on it and deleting it."""
-        return self._gates.setdefault(thread_id.lower(), asyncio.Lock())
 
 
 def _delay(run: Run) -> float:
