@@ -15,6 +15,8 @@ from api.context import Using
 log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["ops"])
+meta = APIRouter(tags=["ops"])
+"""What tells of the service: a project may have it left out."""
 
 READY_SECONDS = 2.0
 
@@ -44,11 +46,11 @@ async def _passes(name: str, check: Any) -> bool:
     return True
 
 
-@router.get("/info", summary="What this service is and serves")
+@meta.get("/info", summary="What this service is and serves")
 async def info(context: Using) -> dict[str, Any]:
     return context.info
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@meta.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(context: Using) -> Response:
     return Response(context.metrics.text(), media_type=CONTENT_TYPE_LATEST)

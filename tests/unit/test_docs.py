@@ -39,7 +39,7 @@ def routes(*routers: APIRouter) -> list[tuple[str, str]]:
     return [(method, route.path.replace(":path}", "}")) for route in found for method in sorted(route.methods)]
 
 
-ROUTES = routes(chat.router, sessions.router, runs.router, ops.router)
+ROUTES = routes(chat.router, sessions.router, runs.router, ops.router, ops.meta)
 SERVER_ROUTES = routes(
     assistants.router, threads.router, server_runs.router, protocol.router, crons.router, store.router
 )

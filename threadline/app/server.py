@@ -18,6 +18,7 @@ from fastapi_offline import FastAPIOffline
 from api import chat, ops, page, problems, runs, sessions
 from api.context import Context, Surface
 from api.gate import Gate
+from api.prefix import Prefix
 from api.server import assistants, crons, protocol, store, threads
 from api.server import runs as server_runs
 from threadline import __version__
@@ -55,11 +56,15 @@ STOP_SECONDS = 3
 
 def create_app(context: Context, settings: Settings) -> FastAPI:
     """The application over services that are already open."""
-    app = FastAPIOffline(title="Threadline", version=__version__, redoc_url=None)
+    told = "meta" not in context.surface.disabled
+    described: dict[str, Any] = {"title": "Threadline", "version": __version__, "redoc_url": None}
+    app = FastAPIOffline(**described) if told else FastAPI(**described, openapi_url=None)
     app.state.context = context
     served = [module for name, modules in SERVER.items() if name not in context.surface.disabled for module in modules]
     for module in (chat, sessions, runs, *served, ops):
         app.include_router(module.router)
+    if told:
+        app.include_router(ops.meta)
     if context.surface.app is not None:
         app.router.default = context.surface.app
     page.install(app)
@@ -72,9 +77,12 @@ def create_app(context: Context, settings: Settings) -> FastAPI:
         max_body_bytes=settings.max_body_bytes,
         metrics_public=settings.metrics_public,
         any_host=context.keys.required or context.permission.authenticates or settings.insecure,
+        told=context.surface.headers,
     )
     if settings.cors_origins or context.surface.cors:
         app.add_middleware(CORSMiddleware, **_cors(settings, context.surface))
+    if context.surface.prefix is not None:
+        app.add_middleware(Prefix, prefix=context.surface.prefix)
     return app
 
 

@@ -19,12 +19,14 @@ from redis.asyncio import Redis
 from api.context import Context, Surface
 from threadline import __version__
 from threadline.app.graphs import name_of, open_graphs
+from threadline.app.hooks import hook_policy
 from threadline.app.memory import open_stores
 from threadline.app.project import Project, load_object, load_project
 from threadline.app.settings import Settings
 from threadline.domain import ports
 from threadline.domain.egress import Egress
 from threadline.domain.errors import Invalid, Unavailable
+from threadline.domain.headers import HeaderChoice
 from threadline.domain.records import Limits, system_assistant_id
 from threadline.services.assistants import Assistants, SystemAssistant
 from threadline.services.auth import LOCAL, Keys
@@ -34,6 +36,7 @@ from threadline.services.crons import Crons
 from threadline.services.egress import Guard, guarded_client
 from threadline.services.expiry import Expiry
 from threadline.services.gates import Gates
+from threadline.services.hook_policy import HookPolicy
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
 from threadline.services.models import ModelConfig, Models, open_models
@@ -53,6 +56,7 @@ from threadline.storage.checkpoints import open_saver
 from threadline.storage.crons import SqlCrons
 from threadline.storage.database import open_database
 from threadline.storage.datadir import open_data_dir
+from threadline.storage.deliveries import SqlDeliveries
 from threadline.storage.embedded import available, check_redis, embedded_redis
 from threadline.storage.event_log import TieredEventLog
 from threadline.storage.memory_live import MemoryLiveLog, MemoryLiveSessions
@@ -153,7 +157,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         graphs = await open_graphs(project, saver, stores.of(LOCAL))
         checkpoints = Checkpoints(graphs=graphs, graph_id=project.default, saver=saver, pins=SqlPins(database))
         snapshots = Snapshots(graphs=graphs, log=event_log)
-        webhooks = await asyncio.to_thread(_webhooks, settings, snapshots)
+        webhooks = await asyncio.to_thread(
+            _webhooks, settings, states=snapshots, deliveries=SqlDeliveries(database), policy=hook_policy(project)
+        )
         await stack.enter_async_context(webhooks.open())
         runner = Runner(
             graphs=graphs,
@@ -166,7 +172,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             saver=saver,
             threads=thread_records,
             stores=stores,
-            ended=webhooks.ended,
+            webhooks=webhooks,
         )
         await stack.enter_async_context(runner.open())
         threads = Threads(thread_records, ttl=_thread_ttl(project))
@@ -253,11 +259,11 @@ def _system_assistants(project: Project) -> list[SystemAssistant]:
     ]
 
 
-def _webhooks(settings: Settings, states: Snapshots) -> Webhooks:
+def _webhooks(settings: Settings, *, states: Snapshots, deliveries: ports.Deliveries, policy: HookPolicy) -> Webhooks:
     guard = Guard(Egress.parse(settings.webhook_hosts))
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret is not None else None
     http = guarded_client(guard, timeout=TIMEOUT, headers={"User-Agent": USER_AGENT})
-    return Webhooks(http=http, guard=guard, states=states, secret=secret)
+    return Webhooks(http=http, guard=guard, states=states, deliveries=deliveries, policy=policy, secret=secret)
 
 
 async def _open_live(settings: Settings, stack: AsyncExitStack) -> Redis | None:
@@ -309,7 +315,14 @@ async def _surface(project: Project, stack: AsyncExitStack) -> Surface:
             raise Invalid(f"http.app: {http.app} is no ASGI application.")
         if router := getattr(app, "router", None):
             await stack.enter_async_context(router.lifespan_context(app))
-    return Surface(app=app, cors=http.cors.model_dump() if http.cors else None, disabled=http.disabled)
+    chosen = http.configurable_headers
+    return Surface(
+        app=app,
+        cors=http.cors.model_dump() if http.cors else None,
+        disabled=http.disabled,
+        prefix=http.mount_prefix,
+        headers=HeaderChoice(tuple(chosen.includes or ()), tuple(chosen.excludes or ())) if chosen else None,
+    )
 
 
 def _info(settings: Settings, kit: AgentKit, project: Project, *, embedded: bool) -> dict[str, Any]:

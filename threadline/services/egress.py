@@ -67,7 +67,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         addresses = await self._guard.vet(request.url)
         extensions = dict(request.extensions)
         if not _is_address(request.url.host):
-            extensions["sni_hostname"] = request.url.raw_host.decode("ascii")
+            extensions["sni_hostname"] = request.url.raw_host.decode("ascii").rstrip(".")
         fault: httpx.TransportError = httpx.ConnectError("no address answered", request=request)
         for address in addresses:
             sent = httpx.Request(
@@ -90,10 +90,11 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 def guarded_client(guard: Guard, *, timeout: float, headers: dict[str, str]) -> httpx.AsyncClient:
     """A client that goes nowhere else. Blocks for some milliseconds while it loads certificates.
 
-    No proxy, which would look names up itself; no connection is kept, since the next host may share the address.
+    No proxy, which would look names up itself; no connection is kept, since the next host may share the address. Of
+    the environment only SSL_CERT_FILE and SSL_CERT_DIR count: the authorities that are trusted.
     """
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
-    inner = httpx.AsyncHTTPTransport(trust_env=False, limits=limits)
+    inner = httpx.AsyncHTTPTransport(verify=httpx.create_ssl_context(), trust_env=False, limits=limits)
     return httpx.AsyncClient(
         transport=GuardedTransport(guard, inner),
         timeout=timeout,

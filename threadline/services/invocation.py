@@ -10,7 +10,7 @@ The keys of `Run.kwargs`, all of them optional:
 - `config`, `context`, `interrupt_before`, `interrupt_after`, `durability`: handed to the graph
 - `stream_mode`  the client's modes; `subgraphs`: whether it wants the streams of subgraphs
 - `temporary`    the thread goes with the run
-- `scope`, `user`: whose store the graph is given, and what it is told of the caller
+- `scope`, `user`, `headers`: whose store the graph is given, and what it is told of the caller and of the request
 - `after_seconds`, `webhook`, `resumable`, `on_completion`, `feedback_keys`: see `threadline.services.runs`
 """
 
@@ -62,6 +62,7 @@ def config_of(run: Run, *, callbacks: list[BaseCallbackHandler]) -> RunnableConf
         "configurable": {
             **(run.kwargs.get("context") or {}),
             **(asked.get("configurable") or {}),
+            **(run.kwargs.get("headers") or {}),
             **(run.kwargs.get("user") or {}),
             **ids,
         },

@@ -204,6 +204,8 @@ class Runs:
         kwargs["scope"] = self._permission.scope(request.caller, "store")
         if user := configurable(request.caller):
             kwargs["user"] = jsonable(user)
+        if request.caller.headers:
+            kwargs["headers"] = dict(request.caller.headers)
         graph_id = request.assistant.graph_id if request.assistant else self._graph_id
         now = datetime.now(UTC)
         run = Run(

@@ -30,10 +30,31 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from threadline.domain.errors import Conflict
 from threadline.domain.events import Event
-from threadline.domain.records import Pin, Run, RunStatus, Thread, ThreadQuery, ThreadStatus, Turn, TurnSummary
+from threadline.domain.records import (
+    Delivery,
+    Pin,
+    Run,
+    RunStatus,
+    Thread,
+    ThreadQuery,
+    ThreadStatus,
+    Turn,
+    TurnSummary,
+)
 from threadline.storage.containment import contains
 from threadline.storage.database import Database
-from threadline.storage.tables import UNFINISHED, chat_history, crons, pins, run_logs, runs, threads, turn_id_of
+from threadline.storage.deliveries import put as put_delivery
+from threadline.storage.tables import (
+    UNFINISHED,
+    chat_history,
+    crons,
+    deliveries,
+    pins,
+    run_logs,
+    runs,
+    threads,
+    turn_id_of,
+)
 
 STATUS = case((exists().where(runs.c.thread_id == threads.c.thread_id, UNFINISHED), "busy"), else_=threads.c.status)
 SHOWN = [STATUS.label("status") if column is threads.c.status else column for column in threads.c]
@@ -106,6 +127,7 @@ class SqlThreads:
             await connection.execute(delete(runs).where(runs.c.thread_id == thread_id))
             await connection.execute(delete(crons).where(crons.c.thread_id == thread_id))
             await connection.execute(delete(pins).where(pins.c.thread_id == thread_id))
+            await connection.execute(delete(deliveries).where(deliveries.c.thread_id == thread_id))
             await connection.execute(delete(chat_history).where(chat_history.c.session_id == thread_id))
             await connection.execute(delete(threads).where(threads.c.thread_id == thread_id))
         # Deleted text is overwritten in the file (secure_delete) but may still stand in the write-ahead log.
@@ -174,6 +196,7 @@ class SqlRuns:
         log: Sequence[Event],
         leaves: ThreadStatus | None = None,
         interrupts: Mapping[str, Any] | None = None,
+        delivery: Delivery | None = None,
     ) -> None:
         def end(connection: Connection) -> None:
             ended = {"status": run.status, "ended_at": run.ended_at, "updated_at": run.ended_at, "error": run.error}
@@ -190,6 +213,8 @@ class SqlRuns:
             )
             if turn is not None:
                 _keep(connection, turn)
+            if delivery is not None:
+                put_delivery(connection, delivery)
 
         await self._database.write(end)
 

@@ -179,3 +179,14 @@ pins = Table(
     Column("name", Text),
     Column("created_at", UtcDateTime, nullable=False),
 )
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("thread_id", String(36), index=True),
+    Column("url", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
