@@ -278,6 +278,48 @@ async def test_pruning_keeps_the_newest_state_or_nothing(thinking: Client) -> No
             await client.threads.get(gone)
 
 
+@pytest.mark.parametrize("way", ["prune", "ttl"])
+@pytest.mark.parametrize("graph", ["thinker", "family"])
+async def test_pruning_leaves_what_is_pinned(thinking: Client, graph: str, way: str) -> None:
+    async with sdk(thinking) as client:
+        thread_id = (await client.threads.create())["thread_id"]
+        for word in ("one", "two", "three"):
+            await client.runs.wait(thread_id, graph, input=human(word))
+        history: Any = await client.threads.get_history(thread_id, limit=100)
+        pinned = next(state for state in history if texts(state)[-2:] == ["two", "thought about two"])["checkpoint"]
+        inner: Any = await client.threads.get_state(thread_id, checkpoint=pinned, subgraphs=True)
+        path = f"/sessions/{thread_id}/checkpoints/{pinned['checkpoint_id']}/pin"
+        assert (await thinking.http.put(path, json={"name": "two"})).status_code == 200
+
+        if way == "prune":
+            assert await client.threads.prune([thread_id], strategy="keep_latest") == {"pruned_count": 1}
+        else:
+            await client.threads.update(thread_id, metadata={}, ttl={"ttl": 0.001, "strategy": "keep_latest"})
+
+        async def pruned() -> bool:
+            return len(await client.threads.get_history(thread_id, limit=100)) < len(history)
+
+        await until(pruned)
+        left: Any = await client.threads.get_history(thread_id, limit=100)
+        assert left[0]["values"] == history[0]["values"]
+        kept: Any = await client.threads.get_state(thread_id, checkpoint=pinned, subgraphs=True)
+        assert {**kept, "parent_checkpoint": None, "parent_checkpoint_id": None} == {
+            **inner,
+            "parent_checkpoint": None,
+            "parent_checkpoint_id": None,
+        }
+        fork: Any = await client.runs.wait(thread_id, graph, input=human("again"), checkpoint=pinned)
+        assert [message["content"] for message in fork["messages"]][-3:] == [
+            "thought about two",
+            "again",
+            "thought about again",
+        ]
+
+        assert (await thinking.http.delete(path)).status_code == 204
+        await client.threads.prune([thread_id], strategy="keep_latest")
+        assert len(await client.threads.get_history(thread_id, limit=100)) == 1
+
+
 async def test_a_thread_goes_when_its_time_is_up(thinking: Client) -> None:
     async with sdk(thinking) as client:
         lasting = (await client.threads.create(ttl=60))["thread_id"]

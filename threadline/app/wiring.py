@@ -136,6 +136,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
                 live=redis,
                 ttl=settings.session_ttl,
                 allow=project.types(settings.allowed_types),
+                records=folder / "history.db",
             )
         )
         kit = await stack.enter_async_context(_open_kit(settings))
@@ -155,7 +156,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
             open_stores(project, settings, path=folder / "store.db", permission=permission)
         )
         graphs = await open_graphs(project, saver, stores.of(LOCAL))
-        checkpoints = Checkpoints(graphs=graphs, graph_id=project.default, saver=saver, pins=SqlPins(database))
+        gates = Gates()
+        checkpoints = Checkpoints(
+            graphs=graphs, graph_id=project.default, saver=saver, pins=SqlPins(database), gates=gates
+        )
         snapshots = Snapshots(graphs=graphs, log=event_log)
         webhooks = await asyncio.to_thread(
             _webhooks, settings, states=snapshots, deliveries=SqlDeliveries(database), policy=hook_policy(project)
@@ -176,7 +180,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Context]:
         )
         await stack.enter_async_context(runner.open())
         threads = Threads(thread_records, ttl=_thread_ttl(project))
-        gates = Gates()
         states = States(
             graphs=graphs,
             graph_id=project.default,

@@ -15,6 +15,7 @@ from langgraph.types import StateSnapshot
 from threadline.domain import ports
 from threadline.domain.errors import Conflict, Missing
 from threadline.domain.records import Pin, Thread
+from threadline.services.gates import Gates
 from threadline.services.graphs import Graph, OpenGraph, graph_of
 from threadline.services.payload import jsonable, text_of
 
@@ -40,12 +41,19 @@ class Checkpoints:
     """Reads checkpoints through the thread's graph, which alone knows what comes next, and the saver."""
 
     def __init__(
-        self, *, graphs: Mapping[str, OpenGraph], graph_id: str, saver: BaseCheckpointSaver[Any], pins: ports.Pins
+        self,
+        *,
+        graphs: Mapping[str, OpenGraph],
+        graph_id: str,
+        saver: BaseCheckpointSaver[Any],
+        pins: ports.Pins,
+        gates: Gates,
     ) -> None:
         self._graphs = graphs
         self._graph_id = graph_id
         self._saver = saver
         self._pins = pins
+        self._gates = gates
 
     async def history(self, thread: Thread, *, limit: int, before: str | None) -> list[dict[str, Any]]:
         """Newest first: `{checkpoint_id, parent_id, step, source, nodes, next, created_at, run_id, pinned, name}`."""
@@ -95,7 +103,7 @@ class Checkpoints:
 
     async def pin(self, thread: Thread, checkpoint_id: str, name: str | None) -> Pin:
         """Keep a checkpoint whatever retention says, under a name or none; again, to rename it. Raises Missing."""
-        async with self._open(thread) as graph:
+        async with self._gates.of(thread.thread_id), self._open(thread) as graph:
             await _check(graph, thread, checkpoint_id)
             pin = await self._pins.put(Pin(thread.thread_id, "", checkpoint_id, name, datetime.now(UTC)))
             try:

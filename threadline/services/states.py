@@ -192,7 +192,7 @@ class States:
             return await self._copied(thread)
 
     async def prune(self, thread: Thread) -> None:
-        """Keep the newest state alone. Raises Missing, or Conflict while something runs on the thread."""
+        """Keep the newest state and what is pinned. Raises Missing, or Conflict while something runs on the thread."""
         async with self._held(thread, idle=True) as thread:
             await self._saver.aprune([thread.thread_id], strategy="keep_latest")
 

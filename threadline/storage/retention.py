@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from threadline.domain.errors import Conflict
 from threadline.storage import deltas, pruning
@@ -58,9 +58,9 @@ def copy(connection: sqlite3.Connection, source: str, target: str) -> None:
         )
 
 
-def keep_newest(connection: sqlite3.Connection, thread_id: str) -> None:
-    """Keep each namespace's newest checkpoint and what its delta channels are rebuilt from."""
-    pruning.remove(connection, thread_id, pruning.newest_only(connection, thread_id).victims)
+def keep_newest(connection: sqlite3.Connection, thread_id: str, *, pins: Collection[pruning.Spot]) -> None:
+    """Keep each namespace's newest checkpoint, what its delta channels are rebuilt from, and what is pinned."""
+    pruning.remove(connection, thread_id, pruning.newest_only(connection, thread_id, pins=pins).victims)
 
 
 def _delete(connection: sqlite3.Connection, places: Iterable[tuple[str, str, str]]) -> None:
