@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tests.service import settings
 from tests.stubs.certificates import Authority
 from tests.stubs.web_hooks import receiver
+from threadline.app.trust import trusted
 from threadline.domain.egress import Blocked, Egress, Unresolved
 from threadline.domain.events import Event
 from threadline.domain.records import Run
@@ -85,11 +86,15 @@ class Names:
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
+def client_of(guard: Guard) -> httpx.AsyncClient:
+    return guarded_client(guard, verify=trusted(), timeout=5, headers={})
+
+
 async def test_it_connects_to_the_address_that_was_vetted() -> None:
     async with receiver() as stub:
         names = Names(["127.0.0.1"], ["10.0.0.1"])
         guard = Guard(Egress.parse(["127.0.0.1"]), resolve=names)
-        async with guarded_client(guard, timeout=5, headers={}) as http:
+        async with client_of(guard) as http:
             answer = await http.post(f"http://hook.example:{stub.port}/x")
 
             assert answer.status_code == 200
@@ -102,7 +107,7 @@ async def test_it_connects_to_the_address_that_was_vetted() -> None:
 
 
 async def asked(url: str, guard: Guard) -> int:
-    async with guarded_client(guard, timeout=5, headers={}) as http:
+    async with client_of(guard) as http:
         return (await http.post(url)).status_code
 
 
@@ -152,7 +157,7 @@ async def test_over_tls_an_authority_nobody_trusts_is_not_believed(tmp_path: Pat
 async def test_an_address_that_does_not_answer_is_passed_over() -> None:
     async with receiver() as stub:
         guard = Guard(Egress.parse(["127.0.0.1", "::1"]), resolve=Names(["::1", "127.0.0.1"]))
-        async with guarded_client(guard, timeout=5, headers={}) as http:
+        async with client_of(guard) as http:
             assert (await http.post(f"http://hook.example:{stub.port}/")).status_code == 200
 
 
@@ -160,7 +165,7 @@ async def test_a_name_that_moves_inside_after_the_run_began_is_not_followed(deli
     async with receiver() as stub:
         names = Names(["8.8.8.8"], ["127.0.0.1"])
         guard = Guard(Egress(), resolve=names)
-        http = guarded_client(guard, timeout=5, headers={})
+        http = client_of(guard)
         webhooks = webhooks_of(http, guard, deliveries)
         async with webhooks.open():
             url = f"http://hook.example:{stub.port}/"
@@ -173,7 +178,7 @@ async def test_a_name_that_moves_inside_after_the_run_began_is_not_followed(deli
 async def test_it_gives_up_after_its_last_attempt(deliveries: SqlDeliveries) -> None:
     async with receiver(500, 429, 503, 500) as stub:
         guard = Guard(Egress.parse(["127.0.0.1"]))
-        http = guarded_client(guard, timeout=5, headers={})
+        http = client_of(guard)
         webhooks = webhooks_of(http, guard, deliveries)
         async with webhooks.open():
             await tell(webhooks, a_run(stub.url))
@@ -186,7 +191,7 @@ async def test_it_gives_up_after_its_last_attempt(deliveries: SqlDeliveries) -> 
 async def test_attempts_of_an_earlier_process_count(deliveries: SqlDeliveries) -> None:
     async with receiver(503, 503, 500) as stub:
         guard = Guard(Egress.parse(["127.0.0.1"]))
-        first = webhooks_of(guarded_client(guard, timeout=5, headers={}), guard, deliveries, pauses=(0, 3600))
+        first = webhooks_of(client_of(guard), guard, deliveries, pauses=(0, 3600))
         async with first.open():
             await tell(first, a_run(stub.url))
             await stub.got(2)
@@ -194,7 +199,7 @@ async def test_attempts_of_an_earlier_process_count(deliveries: SqlDeliveries) -
                 while (await deliveries.pending(limit=9))[0].attempts < 2:
                     await asyncio.sleep(0.01)
 
-        again = webhooks_of(guarded_client(guard, timeout=5, headers={}), guard, deliveries, pauses=(0, 3600))
+        again = webhooks_of(client_of(guard), guard, deliveries, pauses=(0, 3600))
         async with again.open():
             await stub.got(3)
     assert await deliveries.pending(limit=9) == []
@@ -207,7 +212,7 @@ async def test_what_is_too_much_at_once_is_taken_up_later(
     monkeypatch.setattr("threadline.services.webhooks.WAITING", 4)
     async with receiver() as stub:
         guard = Guard(Egress.parse(["127.0.0.1"]))
-        webhooks = webhooks_of(guarded_client(guard, timeout=5, headers={}), guard, deliveries)
+        webhooks = webhooks_of(client_of(guard), guard, deliveries)
         async with webhooks.open():
             for number in range(30):
                 await tell(webhooks, replace(a_run(stub.url), run_id=f"run {number}"))
@@ -220,7 +225,7 @@ async def test_what_is_too_much_at_once_is_taken_up_later(
 async def test_a_name_server_that_is_away_is_asked_again(deliveries: SqlDeliveries) -> None:
     async with receiver() as stub:
         guard = Guard(Egress.parse(["127.0.0.1"]), resolve=Away(1))
-        http = guarded_client(guard, timeout=5, headers={})
+        http = client_of(guard)
         webhooks = webhooks_of(http, guard, deliveries)
         async with webhooks.open():
             await tell(webhooks, a_run(f"http://hook.example:{stub.port}/"))

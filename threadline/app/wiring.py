@@ -23,6 +23,7 @@ from threadline.app.hooks import hook_policy
 from threadline.app.memory import open_stores
 from threadline.app.project import Project, load_object, load_project
 from threadline.app.settings import Settings
+from threadline.app.trust import trusted
 from threadline.domain import ports
 from threadline.domain.egress import Egress
 from threadline.domain.errors import Invalid, Unavailable
@@ -105,8 +106,9 @@ def _make_kit(settings: Settings) -> AgentKit:
         timeout=settings.model_timeout,
         retries=settings.model_retries,
         offline_delay=settings.offline_delay,
+        verify=trusted(),
     )
-    http = httpx.AsyncClient(timeout=settings.tool_timeout, headers={"User-Agent": USER_AGENT})
+    http = httpx.AsyncClient(timeout=settings.tool_timeout, headers={"User-Agent": USER_AGENT}, verify=trusted())
     return AgentKit(settings, open_models(config), http)
 
 
@@ -265,7 +267,7 @@ def _system_assistants(project: Project) -> list[SystemAssistant]:
 def _webhooks(settings: Settings, *, states: Snapshots, deliveries: ports.Deliveries, policy: HookPolicy) -> Webhooks:
     guard = Guard(Egress.parse(settings.webhook_hosts))
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret is not None else None
-    http = guarded_client(guard, timeout=TIMEOUT, headers={"User-Agent": USER_AGENT})
+    http = guarded_client(guard, verify=trusted(), timeout=TIMEOUT, headers={"User-Agent": USER_AGENT})
     return Webhooks(http=http, guard=guard, states=states, deliveries=deliveries, policy=policy, secret=secret)
 
 
