@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +123,29 @@ async def running(data_dir: Path, **values: Any) -> AsyncIterator[Client]:
             server.should_exit = True
             await serving
             listener.close()
+
+
+class Shared:
+    """One service for many tests, each of which asks it with a key of its own: it sees nothing of the others."""
+
+    def __init__(self, client: Client, keys: Iterator[str]) -> None:
+        self._client = client
+        self._keys = keys
+
+    @asynccontextmanager
+    async def caller(self) -> AsyncIterator[Client]:
+        """Somebody who has never asked before."""
+        url, headers = self._client.http.base_url, {"x-api-key": next(self._keys)}
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, verify=False) as http:
+            yield Client(http, self._client.context)
+
+
+@asynccontextmanager
+async def shared(data_dir: Path, **values: Any) -> AsyncIterator[Shared]:
+    """The service in this process, for as many callers as there may be tests."""
+    keys = [f"the key of test {number} and no other" for number in range(300)]
+    async with running(data_dir, api_keys=keys, **values) as client:
+        yield Shared(client, iter(keys[1:]))
 
 
 class Process:

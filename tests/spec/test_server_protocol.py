@@ -10,9 +10,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.spec.test_server_runs import TOKENS, Server, forever, saying, server, text
+from tests.spec.test_server_runs import TOKENS, Server, forever, project, saying, server, text
 
-__all__ = ["server"]
+__all__ = ["project", "server"]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALL = ["values", "updates", "messages", "tools", "custom", "lifecycle", "input", "tasks", "checkpoints"]
 

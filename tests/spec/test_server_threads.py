@@ -15,12 +15,13 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import pytest_asyncio
 from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError
 
 from tests.conftest import Start
-from tests.service import Client, redis_of
+from tests.service import Client, Shared, redis_of, shared
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -78,24 +79,50 @@ async def careful(config):  # with "stop" there it takes its time, except for ru
 """
 
 
-@asynccontextmanager
-async def project(start: Start, folder: Path, *graphs: str, **settings: Any) -> AsyncIterator[Client]:
-    """The service with a project of these graphs of the file above; the first one is what /chat runs."""
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def project(folder: Path, *graphs: str) -> Path:
+    """The langgraph.json of a project of these graphs of the file above; the first one is what /chat runs."""
     (folder / "graphs.py").write_text(GRAPHS)
     named = ", ".join(f'"{graph}": "./graphs.py:{graph}"' for graph in graphs)
-    (folder / "langgraph.json").write_text(f'{{"graphs": {{{named}}}}}')
-    async with start(config=folder / "langgraph.json", **settings) as service:
+    config = folder / "langgraph.json"
+    config.write_text(f'{{"graphs": {{{named}}}}}')
+    return config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("thinkers")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def thinkers(folder: Path) -> AsyncIterator[Shared]:
+    config = project(folder, "thinker", "family", "broken")
+    async with shared(folder / "data", config=config) as service:
         yield service
 
 
-@pytest.fixture
-async def thinking(start: Start, tmp_path: Path) -> AsyncIterator[Client]:
-    async with project(start, tmp_path, "thinker", "family", "broken") as service:
+@pytest_asyncio.fixture(loop_scope="module")
+async def thinking(thinkers: Shared) -> AsyncIterator[Client]:
+    async with thinkers.caller() as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def agents(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared]:
+    async with shared(tmp_path_factory.mktemp("agents")) as service:
         yield service
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def service(agents: Shared) -> AsyncIterator[Client]:
+    async with agents.caller() as client:
+        yield client
 
 
 def sdk(service: Client) -> LangGraphClient:
-    return get_client(url=str(service.http.base_url), api_key=None)
+    return get_client(url=str(service.http.base_url), api_key=service.http.headers.get("x-api-key"))
 
 
 async def said(service: Client, message: str, thread_id: str | None = None) -> str:
@@ -367,7 +394,8 @@ async def test_the_synchronous_client(thinking: Client) -> None:
     thread_id = await said(thinking, "hello")
 
     def speak() -> None:
-        with get_sync_client(url=str(thinking.http.base_url), api_key=None) as client:
+        key = thinking.http.headers["x-api-key"]
+        with get_sync_client(url=str(thinking.http.base_url), api_key=key) as client:
             threads = client.threads
             made = threads.create(graph_id="thinker", ttl=5)["thread_id"]
             assert threads.update(made, metadata={"a": 1})["metadata"] == {"graph_id": "thinker", "a": 1}
@@ -481,7 +509,7 @@ async def test_nothing_to_show_is_an_empty_state(service: Client) -> None:
         }
 
 
-async def test_the_state_is_edited(thinking: Client, tmp_path: Path) -> None:
+async def test_the_state_is_edited(thinking: Client, folder: Path) -> None:
     async with sdk(thinking) as client:
         thread_id = await said(thinking, "hello")
         before: Any = await client.threads.get_state(thread_id)
@@ -501,7 +529,7 @@ async def test_the_state_is_edited(thinking: Client, tmp_path: Path) -> None:
         assert [t["thread_id"] for t in await client.threads.search(status="interrupted")] == [thread_id]
 
         # The live copy of the state is the new one, and the conversation is what was said.
-        async with redis_of(tmp_path / "data") as redis:
+        async with redis_of(folder / "data") as redis:
             assert [key async for key in redis.scan_iter(f"*{thread_id}*")]
         document = await thinking.json(f"/sessions/{thread_id}")
         assert [m["content"] for m in document["messages"]] == ["hello", "thought about hello"]
@@ -526,9 +554,9 @@ async def stopped(folder: Path, work: Coroutine[Any, Any, httpx.Response]) -> As
     assert (await task).is_success
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def careful(start: Start, tmp_path: Path) -> AsyncIterator[Client]:
-    async with project(start, tmp_path, "careful") as service:
+    async with start(config=project(tmp_path, "careful")) as service:
         yield service
 
 
@@ -612,7 +640,7 @@ async def test_a_failed_task_is_shown_and_edited_away(thinking: Client) -> None:
 
 
 async def test_the_state_of_a_subgraph(start: Start, tmp_path: Path) -> None:
-    async with project(start, tmp_path, "family") as service, sdk(service) as client:
+    async with start(config=project(tmp_path, "family")) as service, sdk(service) as client:
         thread_id = await said(service, "approve this")
 
         outer: Any = await client.threads.get_state(thread_id)
@@ -670,7 +698,7 @@ async def test_a_thread_uses_its_own_graph(thinking: Client) -> None:
         assert [thread["values"] is None for thread in await client.threads.search()] == [True, True, False]
 
 
-async def test_a_busy_thread_is_not_edited(thinking: Client, tmp_path: Path) -> None:
+async def test_a_busy_thread_is_not_edited(thinking: Client, folder: Path) -> None:
     async with sdk(thinking) as client:
         async with thinking.stream("POST", "/chat", json={"message": "wait"}) as frames:
             thread_id = (await anext(frames)).data["session_id"]
@@ -685,8 +713,9 @@ async def test_a_busy_thread_is_not_edited(thinking: Client, tmp_path: Path) -> 
             copied: Any = await client.threads.copy(thread_id)
             assert copied["status"] in ("idle", "interrupted")
 
-            (tmp_path / "go").touch()
+            (folder / "go").touch()
             assert [frame.event async for frame in frames][-1] == "done"
+        (folder / "go").unlink()
         # No later than its last frame a run is over for everybody.
         assert (await client.threads.get(thread_id))["status"] == "idle"
         await client.threads.update_state(thread_id, human("x"))

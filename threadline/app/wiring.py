@@ -115,11 +115,14 @@ def _make_kit(settings: Settings) -> AgentKit:
 @asynccontextmanager
 async def _open_kit(settings: Settings) -> AsyncIterator[AgentKit]:
     loop = asyncio.get_running_loop()
+    outer = _kits.get(loop)  # of a service that this one runs beside
     kit = _kits[loop] = await asyncio.to_thread(_make_kit, settings)
     try:
         yield kit
     finally:
         del _kits[loop]
+        if outer is not None:
+            _kits[loop] = outer
         await kit.http.aclose()
         await kit.models.aclose()
 
