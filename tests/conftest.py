@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from tests.service import Client, running
+from tests.service import Client, Shared, running, shared
 from tests.stubs.model_server import ModelStub
 from threadline.app.project import SHARED_NAMES
 
@@ -37,6 +38,24 @@ def unchanged_imports() -> Iterator[None]:
     for name in [name for name in sys.modules if name.partition(".")[0] in SHARED_NAMES]:
         del sys.modules[name]
     sys.modules.update({name: module for name, module in modules.items() if name not in sys.modules})
+
+
+together = pytest.mark.asyncio(loop_scope="session")
+"""For a test that uses `caller`."""
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def everybodys(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared]:
+    """One service as it comes, but with keys, for all tests that need none of their own."""
+    async with shared(tmp_path_factory.mktemp("everybodys")) as service:
+        yield service
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def caller(everybodys: Shared) -> AsyncIterator[Client]:
+    """Somebody who has never asked that service before."""
+    async with everybodys.caller() as client:
+        yield client
 
 
 @pytest.fixture
