@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.conftest import Start
-from tests.service import ROOT, Client, process
+from tests.service import ROOT, Client, process, running
 from tests.stubs.certificates import Authority
-from tests.stubs.web_hooks import Receiver, receiver
+from tests.stubs.web_hooks import Delivery, Receiver, receiver
 
 PROJECT = ROOT / "tests" / "projects" / "server" / "langgraph.json"
 KEY = b"sixteen bytes, and a few more"
@@ -29,15 +30,20 @@ SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 TOKENS = "tok0 tok1 tok2 tok3 tok4 "
 
 
-@pytest.fixture
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def hook() -> AsyncIterator[Receiver]:
     async with receiver() as stub:
         yield stub
 
 
-@pytest.fixture
-async def service(start: Start) -> AsyncIterator[Client]:
-    async with start(config=PROJECT, webhook_hosts=["127.0.0.1"], webhook_secret=SECRET) as client:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """Each test has threads and a receiver of its own."""
+    values = {"config": PROJECT, "webhook_hosts": ["127.0.0.1"], "webhook_secret": SECRET}
+    async with running(tmp_path_factory.mktemp("signing") / "data", **values) as client:
         yield client
 
 
@@ -191,29 +197,46 @@ async def test_it_is_tried_again(start: Start) -> None:
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
 
 
-@pytest.mark.parametrize("path", ["/threads/{}/runs", "/runs"], ids=["on a thread", "without a thread"])
-async def test_it_is_told_although_the_service_is_killed(tmp_path: Path, path: str) -> None:
+async def test_what_a_killed_service_had_to_tell_is_told_by_the_next_one(tmp_path: Path) -> None:
+    """Of a run on a thread, of one without, and of one that was going on when the service was killed."""
     data, options = tmp_path / "data", ("--config", str(PROJECT))
     environment = {"THREADLINE_WEBHOOK_HOSTS": "127.0.0.1", "THREADLINE_WEBHOOK_SECRET": SECRET}
-    async with receiver(503) as hook:
+    async with receiver(503, 503) as hook:
         async with process(data, *options, **environment) as (service, client):
-            begun = await run(client, path.format(await thread(client)), asking("hi", hook))
-            await hook.got()  # it is told in vain, and about to be told again
+            going_on = f"/threads/{await thread(client)}/runs"
+            cut_off = await run(client, going_on, asking("forever", hook))
+            kept_run = await run(client, f"/threads/{await thread(client)}/runs", asking("hi", hook))
+            temporary = await run(client, "/runs", asking("hi", hook))
+            await hook.got(2)  # two are told in vain, and about to be told again
+            assert (await client.json(f"{going_on}/{cut_off['run_id']}"))["status"] == "running"
             service.send(signal.SIGKILL)
             await service.ended(seconds=10)
 
-        async with process(data, *options, **environment):
-            told = (await hook.got(2))[-1]
+        async with process(data, *options, **environment) as (_, client):
+            await hook.got(4)
+            await client.http.post(f"{going_on}/{cut_off['run_id']}/cancel?wait=true")
+            deliveries = list(await hook.got(5))
             async with asyncio.timeout(10):
                 while kept(data):
                     await asyncio.sleep(0.02)
 
-    assert told.json()["run_id"] == begun["run_id"]
-    assert texts(told.json()) == ["hi", TOKENS]
-    assert {(one.headers["webhook-id"], one.body) for one in hook.deliveries} == {(f"run_{begun['run_id']}", told.body)}
-    signed = f"run_{begun['run_id']}.{told.headers['webhook-timestamp']}.".encode() + told.body
-    expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
-    assert told.headers["webhook-signature"] == f"v1,{expected}"
+    of: dict[str, list[Delivery]] = {}
+    for one in deliveries:
+        of.setdefault(one.json()["run_id"], []).append(one)
+    assert {run_id: len(told) for run_id, told in of.items()} == {
+        cut_off["run_id"]: 1,
+        kept_run["run_id"]: 2,
+        temporary["run_id"]: 2,
+    }
+    assert of[cut_off["run_id"]][0].json()["status"] == "interrupted"
+    for begun in (kept_run, temporary):
+        first, again = of[begun["run_id"]]
+        assert texts(again.json()) == ["hi", TOKENS]
+        assert again.body == first.body
+        assert again.headers["webhook-id"] == first.headers["webhook-id"] == f"run_{begun['run_id']}"
+        signed = f"run_{begun['run_id']}.{again.headers['webhook-timestamp']}.".encode() + again.body
+        expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+        assert again.headers["webhook-signature"] == f"v1,{expected}"
 
 
 async def test_a_service_that_stops_leaves_what_is_still_to_be_told_to_the_next_one(
@@ -240,24 +263,6 @@ def kept(data: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM deliveries").fetchone()[0])
 
 
-async def test_a_run_that_a_crash_cut_off_is_told_once_it_has_ended(tmp_path: Path) -> None:
-    data, options = tmp_path / "data", ("--config", str(PROJECT))
-    async with receiver() as hook:
-        async with process(data, *options, THREADLINE_WEBHOOK_HOSTS="127.0.0.1") as (killed, client):
-            path = f"/threads/{await thread(client)}/runs"
-            begun = await run(client, path, asking("forever", hook))
-            async with asyncio.timeout(20):
-                while (await client.json(f"{path}/{begun['run_id']}"))["status"] != "running":
-                    await asyncio.sleep(0.02)
-            killed.send(signal.SIGKILL)
-            await killed.ended(seconds=10)
-        async with process(data, *options, THREADLINE_WEBHOOK_HOSTS="127.0.0.1") as (_, client):
-            assert hook.deliveries == []
-            await client.http.post(f"{path}/{begun['run_id']}/cancel?wait=true")
-            [told] = await hook.got()
-    assert (told.json()["run_id"], told.json()["status"]) == (begun["run_id"], "interrupted")
-
-
 async def test_a_thread_that_is_deleted_takes_along_what_was_still_to_be_told(start: Start, tmp_path: Path) -> None:
     async with receiver(*[503] * 9) as hook, start(config=PROJECT, webhook_hosts=["127.0.0.1"]) as client:
         thread_id = await thread(client)
@@ -268,13 +273,14 @@ async def test_a_thread_that_is_deleted_takes_along_what_was_still_to_be_told(st
         assert kept(tmp_path / "data") == 0
 
 
-async def test_over_https_by_a_certificate_of_its_name(start: Start, tmp_path: Path) -> None:
+async def test_over_https_by_a_certificate_of_its_name(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The receiver's certificate is for its name; the connection is made to the address that was vetted."""
-    (tmp_path / "certificates").mkdir()
-    authority = Authority(tmp_path / "certificates")
-    environment = {"THREADLINE_WEBHOOK_HOSTS": "localhost", "SSL_CERT_FILE": str(authority.path)}
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
     async with receiver(tls=authority.certify("localhost")) as hook:
-        async with process(tmp_path / "data", "--config", str(PROJECT), **environment) as (_, client):
+        async with start(config=PROJECT, webhook_hosts=["localhost"]) as client:
             body = {**asking("hi", hook), "webhook": f"https://localhost:{hook.port}/hook"}
             await run(client, "/runs", body)
             [told] = await hook.got()
