@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Query, Request
 from starlette.types import ASGIApp
 
+from threadline.domain.headers import HeaderChoice
 from threadline.domain.ports import Turns
 from threadline.domain.records import Caller
 from threadline.services.assistants import Assistants
@@ -36,11 +37,14 @@ from threadline.services.threads import Threads
 @dataclass(frozen=True, slots=True)
 class Surface:
     """What the project served changes about the HTTP side: `app` answers every path that is not ours, `cors` holds
-    the parameters of CORSMiddleware, `disabled` names resources of the LangGraph Server API."""
+    the parameters of CORSMiddleware, `disabled` names resources of the LangGraph Server API, below `prefix` everything
+    is served too, and `headers` are those that graphs are told of."""
 
     app: ASGIApp | None = None
     cors: Mapping[str, Any] | None = None
     disabled: frozenset[str] = frozenset()
+    prefix: str | None = None
+    headers: HeaderChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)

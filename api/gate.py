@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from langgraph_sdk.auth.exceptions import HTTPException as Refusal
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import of_error, problem, refusal
 from threadline.domain.errors import ThreadlineError
+from threadline.domain.headers import HeaderChoice
 from threadline.services.auth import LOCAL, Keys, is_loopback
 from threadline.services.limits import RateLimit
 from threadline.services.permission import Permission
@@ -43,7 +45,9 @@ class Gate:
         metrics_public: bool,
         any_host: bool,
         larger: Mapping[str, int] | None = None,
+        told: HeaderChoice | None = None,
     ) -> None:
+        """`told`: the headers that go with the caller, for graphs to see."""
         self._app = app
         self._keys = keys
         self._permission = permission
@@ -51,6 +55,7 @@ class Gate:
         self._max_body_bytes = max_body_bytes
         self._any_host = any_host
         self._larger = larger or {}
+        self._told = told
         self._open = (*OPEN, "/metrics") if metrics_public else OPEN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,6 +107,8 @@ class Gate:
                 return
         closed = self._keys.required or self._permission.authenticates
         state["known"] = not closed or state["caller"] is not LOCAL
+        if self._told is not None:
+            state["caller"] = replace(state["caller"], headers=self._told.of(headers.items()))
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -15,6 +15,8 @@ from api.context import Using
 log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["ops"])
+meta = APIRouter(tags=["ops"])
+"""What tells of the service: a project may have it left out."""
 
 READY_SECONDS = 2.0
 TOLD = ("version", "langgraph_py_version", "flags", "host")
@@ -49,13 +51,13 @@ async def _passes(name: str, check: Any) -> bool:
     return True
 
 
-@router.get("/info", summary="What this service is and serves")
+@meta.get("/info", summary="What this service is and serves")
 async def info(request: Request, context: Using) -> dict[str, Any]:
     if request.state.known:
         return context.info
     return {name: context.info[name] for name in TOLD}
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@meta.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(context: Using) -> Response:
     return Response(context.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 
-import structlog
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -16,11 +15,6 @@ from api.encoding import encoded
 from api.wire import chat
 from threadline.domain.records import Run
 
-log = structlog.get_logger(__name__)
-
-STALL_SECONDS = 30.0
-"""How long a reader may take none of what is sent to it. Nothing is queued for it meanwhile: it has a position in the
-log, and the few kilobytes that its connection holds."""
 HEADERS = {"Cache-Control": "no-store", "Connection": "keep-alive", "X-Accel-Buffering": "no"}
 
 
@@ -51,8 +45,9 @@ def respond(
 class EventStream(Response):
     """Frames as they come, for as long as the client reads them.
 
-    Lets go of a reader that has stopped reading: it can come back and go on after the last event it saw. Stands among
-    `open_streams` meanwhile: who cancels what stands there ends it.
+    For a reader that has stopped reading nothing is queued: it has a position in the log. Its connection is cut after a
+    while (`threadline.app.connection`), and it can come back and go on after the last event it saw. A stream stands
+    among `open_streams` meanwhile: who cancels what stands there ends it.
     """
 
     media_type = "text/event-stream"
@@ -72,7 +67,7 @@ class EventStream(Response):
         self._heartbeat = heartbeat
         self._seconds = seconds
         self._open_streams = open_streams
-        self._sending_since: float | None = None
+        self._sending = False
         self._sent_at = time.monotonic()
         self.init_headers({**HEADERS, **headers})
 
@@ -82,8 +77,6 @@ class EventStream(Response):
         self._open_streams.add(streaming)
         try:
             await self._attend({streaming, reading}, send)
-        except TimeoutError:
-            log.info("reader_dropped", path=scope["path"], seconds=STALL_SECONDS)
         finally:
             self._open_streams.discard(streaming)
             streaming.cancel()
@@ -93,27 +86,22 @@ class EventStream(Response):
             streaming.result()
 
     async def _attend(self, either: Collection[asyncio.Task[None]], send: Send) -> None:
-        """Send comments until either task is done. Raises TimeoutError if nothing of what is sent is taken."""
+        """Send comments while nothing else is sent, until either task is done."""
         while True:
-            since = self._sending_since
-            due = self._sent_at + self._seconds if since is None else since + STALL_SECONDS
-            pause = min(due - time.monotonic(), STALL_SECONDS)
-            done, _ = await asyncio.wait(either, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            pause = self._seconds if self._sending else self._sent_at + self._seconds - time.monotonic()
+            done, _ = await asyncio.wait(either, timeout=max(0.0, pause), return_when=asyncio.FIRST_COMPLETED)
             if done:
                 return
-            if since is not None and since == self._sending_since and time.monotonic() >= due:
-                raise TimeoutError
-            if since is None and self._sending_since is None and time.monotonic() >= self._sent_at + self._seconds:
-                async with asyncio.timeout(STALL_SECONDS):
-                    await send({"type": "http.response.body", "body": self._heartbeat, "more_body": True})
+            if not self._sending and time.monotonic() >= self._sent_at + self._seconds:
+                await send({"type": "http.response.body", "body": self._heartbeat, "more_body": True})
                 self._sent_at = time.monotonic()
 
     async def _stream(self, send: Send) -> None:
         async with aclosing(self._frames) as frames:
             async for sent in frames:
-                self._sending_since = time.monotonic()
+                self._sending = True
                 await send({"type": "http.response.body", "body": sent, "more_body": True})
-                self._sent_at, self._sending_since = time.monotonic(), None
+                self._sent_at, self._sending = time.monotonic(), False
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

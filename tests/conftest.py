@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -9,12 +11,22 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from tests.service import Client, running
+from tests.service import Client, Shared, running, shared
 from tests.stubs.model_server import ModelStub
 from threadline.app.project import SHARED_NAMES
 
 Start = Callable[..., AbstractAsyncContextManager[Client]]
+
+MEMORY = Path("/dev/shm")
+ROOM = 4 * 2**30
+"""Bytes that must be free in memory, so that the tests' files may lie there: nobody then waits for a disk."""
+
+
+def pytest_configure() -> None:
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +38,24 @@ def unchanged_imports() -> Iterator[None]:
     for name in [name for name in sys.modules if name.partition(".")[0] in SHARED_NAMES]:
         del sys.modules[name]
     sys.modules.update({name: module for name, module in modules.items() if name not in sys.modules})
+
+
+together = pytest.mark.asyncio(loop_scope="session")
+"""For a test that uses `caller`."""
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def everybodys(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared]:
+    """One service as it comes, but with keys, for all tests that need none of their own."""
+    async with shared(tmp_path_factory.mktemp("everybodys")) as service:
+        yield service
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def caller(everybodys: Shared) -> AsyncIterator[Client]:
+    """Somebody who has never asked that service before."""
+    async with everybodys.caller() as client:
+        yield client
 
 
 @pytest.fixture

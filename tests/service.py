@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,17 +114,40 @@ async def running(data_dir: Path, **values: Any) -> AsyncIterator[Client]:
     chosen = settings(data_dir, **values)
     async with open_services(chosen) as context:
         listener = listen("127.0.0.1", 0)
-        server = Server(create_app(context, chosen))
+        server = Server(create_app(context, chosen), stall_seconds=chosen.stall_timeout)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         headers = {"x-api-key": chosen.api_keys[0].get_secret_value()} if chosen.api_keys else {}
         try:
-            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as http:
+            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, verify=False) as http:
                 yield Client(http, context)
         finally:
             server.should_exit = True
             await serving
             listener.close()
+
+
+class Shared:
+    """One service for many tests, each of which asks it with a key of its own: it sees nothing of the others."""
+
+    def __init__(self, client: Client, keys: Iterator[str]) -> None:
+        self._client = client
+        self._keys = keys
+
+    @asynccontextmanager
+    async def caller(self) -> AsyncIterator[Client]:
+        """Somebody who has never asked before."""
+        url, headers = self._client.http.base_url, {"x-api-key": next(self._keys)}
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, verify=False) as http:
+            yield Client(http, self._client.context)
+
+
+@asynccontextmanager
+async def shared(data_dir: Path, **values: Any) -> AsyncIterator[Shared]:
+    """The service in this process, for as many callers as there may be tests."""
+    keys = [f"the key of test {number} and no other" for number in range(300)]
+    async with running(data_dir, api_keys=keys, **values) as client:
+        yield Shared(client, iter(keys[1:]))
 
 
 class Process:
@@ -164,7 +187,7 @@ async def process(data_dir: Path, *options: str, **environment: str) -> AsyncIte
             line = (await child.stdout.readline()).decode()
         url = line.rpartition(" ")[2].strip()
         assert url.startswith("http://"), (line, (data_dir.parent / f"{data_dir.name}.stderr").read_text())
-        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=60, verify=False) as http:
             yield Process(child, url), Client(http)
     finally:
         if child.returncode is None:

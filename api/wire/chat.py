@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from threadline.domain.events import Event
+from threadline.domain.events import Event, is_intent_part, is_tool_part
 
 
 class Frame(NamedTuple):
@@ -88,7 +88,7 @@ def _token(message: dict[str, Any]) -> Frame | None:
 
 def _custom(data: Any) -> Frame | None:
     """`intent` and `tool` parts; what else a node writes is not for chat."""
-    if isinstance(data, dict) and data.get("type") in ("intent", "tool"):
+    if is_intent_part(data) or is_tool_part(data):
         return Frame(data["type"], {key: value for key, value in data.items() if key != "type"})
     return None
 

@@ -147,7 +147,26 @@ ACCEPTED = (
     Accepted("private networks are granted where that is asked", "probes/preflight/headers/access.*", theirs_alone),
     # Streams.
     Accepted("ids of events are unique", "thread_stream/stream/lines/.*"),
-    Accepted("a stream begins with its run's id, whatever it shows", "resumable/one mode/frames/metadata", ours_alone),
+    Accepted(
+        "a stream begins with its run's id, whatever it shows",
+        "(resumable/one mode|joined_live_(one|another)_mode/live)/frames/metadata",
+        ours_alone,
+    ),
+    Accepted(
+        "a reader may join with updates where nobody had asked for them",
+        "joined_live_another_mode/live/frames/updates",
+        ours_alone,
+    ),
+    Accepted(
+        "every run can be read again by whoever says from where",
+        "joined_live_from_start/(live/lines|over/frames)/[a-z]+",
+        lambda d: ours_alone(d) or (d.ours[1], d.theirs[1]) == ("<event>", None),
+    ),
+    Accepted(
+        "a run's metadata names its own graph, whatever ran on the thread before",
+        "joined_live_subgraphs/.*/metadata/graph_id",
+        lambda d: (d.ours, d.theirs) == ("parent", "agent"),
+    ),
     Accepted(
         "an event shows a tool's result as it was then",
         "(stream|subgraphs)_events.*/events/data/(output|chunk)(/messages/[0-9]+)?/id",

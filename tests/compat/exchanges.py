@@ -85,6 +85,18 @@ class Asked:
         self._keep(name, response, seen)
         return seen
 
+    async def heartbeat(self, name: str, method: str, path: str, body: Any = None) -> None:
+        """What keeps a stream open while nothing comes: its first comment; of an answer that is no stream, what it
+        begins with. The reader leaves there."""
+        async with self.http.stream(method, path, json=body) as response:
+            text = ""
+            async for part in response.aiter_text():
+                text += part
+                comment = re.search(r"^:.*?\r?\n\r?\n", text, re.MULTILINE | re.DOTALL)
+                if comment or (text and not response.headers["content-type"].startswith("text/event-stream")):
+                    break
+        self._keep(name, response, comment.group() if comment else text)
+
     def _keep(self, name: str, response: httpx.Response, answer: Any) -> None:
         told = {header: response.headers[header] for header in HEADERS if header in response.headers}
         route = f"{response.request.method} {UUID.sub('{}', response.request.url.path)}"

@@ -293,6 +293,71 @@ async def not_resumable(ask: Asked) -> None:
 
 
 @talk
+async def heartbeats(ask: Asked) -> None:
+    """While nothing comes; all at once, since each takes its time."""
+    thread_id = await thread(ask)
+    run_id = await forever(ask, thread_id)
+    path = f"/threads/{thread_id}"
+    queued = await ask("queued", "POST", f"{path}/runs", run())
+    await asyncio.gather(
+        ask.heartbeat("of a stream", "POST", f"{path}/runs/stream", run(stream_mode=["custom"])),
+        ask.heartbeat("of a stream without a thread", "POST", "/runs/stream", run("forever", on_disconnect="cancel")),
+        ask.heartbeat("of a stream that is joined", "GET", f"{path}/runs/{run_id}/stream"),
+        ask.heartbeat("of a stream that waits", "GET", f"{path}/runs/{queued['run_id']}/stream"),
+        ask.heartbeat("of the thread", "GET", f"{path}/stream"),
+        ask.heartbeat("of the protocol", "POST", f"{path}/stream/events", {"channels": ["values"]}),
+        ask.heartbeat("of an answer", "POST", f"{path}/runs/wait", run()),
+        ask.heartbeat("of an answer that is joined", "GET", f"{path}/runs/{run_id}/join"),
+    )
+    await ask("cancel", "POST", f"{path}/runs/{run_id}/cancel?wait=true")
+    ask.exchanges.sort(key=lambda exchange: exchange.name)
+
+
+def _joined_live(name: str, *, last: str | None = None, query: str = "", **options: Any) -> None:
+    async def ask_for_it(ask: Asked) -> None:
+        """The reader is there before the run begins: it waits behind another."""
+        thread_id = await thread(ask)
+        path = f"/threads/{thread_id}/runs"
+        first = await forever(ask, thread_id)
+        made = await ask("a run that waits", "POST", path, run("weather", **options))
+        headers = {"last-event-id": last} if last is not None else {}
+        live = f"{path}/{made['run_id']}"
+        reader = asyncio.ensure_future(ask("live", "GET", f"{live}/stream{query}", headers=headers))
+        answer = asyncio.ensure_future(ask("live answer", "GET", f"{live}/join"))
+        await asyncio.sleep(0.5)  # the readers are there; a server gives no sign of it
+        await ask("cancel", "POST", f"{path}/{first}/cancel")
+        await asyncio.wait_for(asyncio.gather(reader, answer), 20)
+        await ask("over", "GET", f"{live}/stream", headers=headers)
+        ask.exchanges.sort(key=lambda exchange: exchange.name)
+
+    TALKS[f"joined_live_{name}"] = ask_for_it
+
+
+_some = ["values", "updates", "custom"]
+_joined_live("plain", stream_mode=_some)
+_joined_live("default_mode")
+_joined_live("messages", stream_mode=["messages-tuple"])
+_joined_live("from_start", last="-1", stream_mode=_some)
+_joined_live("one_mode", query="?stream_mode=updates", stream_mode=_some)
+_joined_live("another_mode", query="?stream_mode=updates", stream_mode=["values"])
+_joined_live("resumable", stream_mode=_some, stream_resumable=True)
+_joined_live("subgraphs", assistant_id="parent", stream_mode=["updates"], stream_subgraphs=True)
+
+
+@talk
+async def joined_while_it_goes_on(ask: Asked) -> None:
+    """What came before the reader is not shown again."""
+    thread_id = await thread(ask)
+    run_id = await forever(ask, thread_id)
+    path = f"/threads/{thread_id}/runs/{run_id}"
+    readers = [asyncio.ensure_future(ask(f"live {number}", "GET", f"{path}/stream")) for number in (1, 2)]
+    await asyncio.sleep(0.5)
+    await ask("cancel", "POST", f"{path}/cancel?wait=true")
+    await asyncio.wait_for(asyncio.gather(*readers), 20)
+    ask.exchanges.sort(key=lambda exchange: exchange.name)
+
+
+@talk
 async def waiting(ask: Asked) -> None:
     thread_id = await thread(ask)
     await ask("wait", "POST", f"/threads/{thread_id}/runs/wait", run())

@@ -9,9 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from tests.conftest import Start
-from tests.service import Client, said, settings
+from tests.service import Client, running, said, settings
 from threadline.app.server import run
 from threadline.domain.errors import Denied, Forbidden, Invalid, ThreadlineError
 from threadline.domain.records import Caller, User
@@ -120,9 +121,14 @@ def project(tmp_path: Path, auth: str) -> Path:
     return folder / "langgraph.json"
 
 
-@pytest.fixture
-async def guarded(start: Start, tmp_path: Path) -> AsyncIterator[Client]:
-    async with start(config=project(tmp_path, AUTH), api_keys="an-old-key-71ff") as service:
+in_one_loop = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """Each test asks it as somebody of its own."""
+    folder = tmp_path_factory.mktemp("guarded")
+    async with running(folder / "data", config=project(folder, AUTH), api_keys="an-old-key-71ff") as service:
         service.http.headers.pop("x-api-key")
         yield service
 
@@ -132,6 +138,7 @@ async def ask(service: Client, who: str | None, method: str, path: str, body: An
     return await service.http.request(method, path, json=body, headers=headers)
 
 
+@in_one_loop
 async def test_the_projects_handler_says_who_asks(guarded: Client) -> None:
     for who in ("ada", "object", "string", "a.b@c"):
         kept = await ask(guarded, who, "PUT", "/store/items", {"namespace": ["m"], "key": "k", "value": {"of": who}})
@@ -160,6 +167,7 @@ async def test_refused(guarded: Client, who: str | None, status: int, body: Any,
     assert refused.headers.get("www-authenticate") == ("X" if who is None else None)
 
 
+@in_one_loop
 @pytest.mark.parametrize("who", ["broken", "nobody", "empty", "broken handler", "bad filter"])
 async def test_a_handler_that_fails_lets_nobody_in_and_tells_nothing(guarded: Client, who: str) -> None:
     refused = await ask(guarded, who, "GET", "/store/items?namespace=a&key=k")
@@ -169,6 +177,7 @@ async def test_a_handler_that_fails_lets_nobody_in_and_tells_nothing(guarded: Cl
     assert "log says why" in refused.json()["detail"]
 
 
+@in_one_loop
 async def test_handlers_say_what_callers_may_do(guarded: Client) -> None:
     item = {"namespace": ["m"], "key": "k", "value": {}}
     requests = [
@@ -186,7 +195,12 @@ async def test_handlers_say_what_callers_may_do(guarded: Client) -> None:
     assert (await ask(guarded, "admin", "DELETE", "/store/items", item)).status_code == 204
 
 
-async def test_a_filter_holds_for_all_that_is_done(guarded: Client) -> None:
+async def test_a_filter_holds_for_all_that_is_done(start: Start, tmp_path: Path) -> None:
+    async with start(config=project(tmp_path, AUTH)) as service:
+        await a_filter_holds(service)
+
+
+async def a_filter_holds(guarded: Client) -> None:
     async def as_(who: str, method: str, path: str, body: Any = None) -> httpx.Response:
         return await ask(guarded, who, method, path, body)
 
@@ -209,6 +223,7 @@ async def test_a_filter_holds_for_all_that_is_done(guarded: Client) -> None:
     assert none.json() == {"items": []}
 
 
+@in_one_loop
 async def test_studio_is_nobody_special(guarded: Client) -> None:
     studio = {"x-auth-scheme": "langsmith", "x-api-key": "an-old-key-71ff"}
     refused = await guarded.http.post("/store/items/search", json={}, headers=studio)
@@ -216,6 +231,7 @@ async def test_studio_is_nobody_special(guarded: Client) -> None:
     assert (refused.status_code, refused.json()) == (401, {"detail": "no token"})
 
 
+@in_one_loop
 async def test_sessions_belong_to_who_the_handler_says(guarded: Client) -> None:
     started = await ask(guarded, "ada", "POST", "/chat", {**said("hello"), "stream": False})
     mine = await ask(guarded, "ada", "GET", "/sessions")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,45 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
 from tests.conftest import Start
-from tests.service import Client, Frame
+from tests.service import Client, Frame, Shared, shared
 from threadline.domain.errors import Conflict, Invalid
 
 ODD = ["1", "x", "' OR 1=1 --", '"', "a.b", "a[0]", "..", "%00", "스레드", "x" * 500, "None", "\ufffd"]
 
 
-@pytest.fixture
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def agent(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared]:
+    async with shared(tmp_path_factory.mktemp("agent")) as service:
+        yield service
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def service(agent: Shared) -> AsyncIterator[Client]:
+    async with agent.caller() as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def session_id(service: Client) -> str:
-    found: str = (await service.chat("What is 2+3?"))[0].data["session_id"]
-    return found
+    return await begun(service)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own(start: Start) -> AsyncIterator[Client]:
+    """A service that may be harmed."""
+    async with start() as client:
+        yield client
+
+
+async def begun(service: Client) -> str:
+    session_id: str = (await service.chat("What is 2+3?"))[0].data["session_id"]
+    return session_id
 
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd[:20])
@@ -112,30 +139,32 @@ async def still_well(service: Client, session_id: str, messages: int) -> None:
     assert len(values["messages"]) == messages
 
 
-async def test_a_locked_history_fails_the_run_and_no_more(service: Client, session_id: str, tmp_path: Path) -> None:
+async def test_a_locked_history_fails_the_run_and_no_more(own: Client, tmp_path: Path) -> None:
+    session_id = await begun(own)
     with closing(sqlite3.connect(tmp_path / "data" / "checkpoints.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        failed = await service.chat("What is 3+4?", session_id)
+        failed = await own.chat("What is 3+4?", session_id)
         assert (failed[-1].event, failed[-1].data["kind"]) == ("error", "unavailable")
         assert "locked" in failed[-1].data["message"]
-        await still_well(service, session_id, messages=4)
+        await still_well(own, session_id, messages=4)
         other.execute("ROLLBACK")
-    answered = await service.chat("What is 3+4?", session_id)
+    answered = await own.chat("What is 3+4?", session_id)
     assert "7" in answered[-2].data["content"]
 
 
-async def test_a_full_disk_fails_the_run_and_no_more(service: Client, session_id: str) -> None:
-    assert service.context is not None
-    writer = service.context.checkpoints._saver._history._writer  # type: ignore[attr-defined]
+async def test_a_full_disk_fails_the_run_and_no_more(own: Client) -> None:
+    session_id = await begun(own)
+    assert own.context is not None
+    writer = own.context.checkpoints._saver._history._writer  # type: ignore[attr-defined]
 
     async def allow(pages: int) -> None:
         await writer.change(lambda connection: connection.execute(f"PRAGMA max_page_count={pages}").fetchall())
 
     await allow(1)  # no more than there are
-    failed = await service.chat("x" * 10_000, session_id)
+    failed = await own.chat("x" * 10_000, session_id)
     assert (failed[-1].event, failed[-1].data["kind"]) == ("error", "unavailable")
     assert "full" in failed[-1].data["message"]
-    await still_well(service, session_id, messages=4)
+    await still_well(own, session_id, messages=4)
     await allow(1_000_000)
-    answered = await service.chat("What is 3+4?", session_id)
+    answered = await own.chat("What is 3+4?", session_id)
     assert "7" in answered[-2].data["content"]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.conftest import Start
+from tests.conftest import Start, together
 from tests.service import Client, Frame, frames_of, said
 from tests.stubs.model_server import ModelStub, ToolCall, answer, intent
 
@@ -245,37 +245,41 @@ async def test_an_idle_stream_is_kept_open_by_comments(start: Start, model: Mode
         (b'{"message":' + b"[" * 100_000, 400, "pars"),
     ],
 )
-async def test_what_cannot_be_said_is_refused_in_words(service: Client, body: bytes, status: int, detail: str) -> None:
-    response = await service.http.post("/chat", content=body, headers={"content-type": "application/json"})
+@together
+async def test_what_cannot_be_said_is_refused_in_words(caller: Client, body: bytes, status: int, detail: str) -> None:
+    response = await caller.http.post("/chat", content=body, headers={"content-type": "application/json"})
 
     problem = response.json()
     assert response.status_code == status, problem
     assert response.headers["content-type"] == "application/problem+json"
     assert detail in problem["detail"]
-    assert (await service.json("/sessions"))["items"] == []
+    assert (await caller.json("/sessions"))["items"] == []
 
 
-async def test_a_body_that_hides_its_length_is_measured(service: Client) -> None:
+@together
+async def test_a_body_that_hides_its_length_is_measured(caller: Client) -> None:
     async def parts() -> AsyncIterator[bytes]:
         yield b'{"message": "'
         for _ in range(20):
             yield b"x" * 100_000
 
-    response = await service.http.post("/chat", content=parts(), headers={"content-type": "application/json"})
+    response = await caller.http.post("/chat", content=parts(), headers={"content-type": "application/json"})
 
     assert response.status_code == 413
 
 
 @pytest.mark.parametrize("id", ["abc", "1e3", "-2", "²", "9" * 40])
-async def test_a_last_event_id_that_is_none(service: Client, id: str) -> None:
-    run_id = (await service.chat("hello"))[0].data["run_id"]
+@together
+async def test_a_last_event_id_that_is_none(caller: Client, id: str) -> None:
+    run_id = (await caller.chat("hello"))[0].data["run_id"]
 
-    response = await service.http.get(f"/runs/{run_id}/events", headers={"Last-Event-ID": id.encode()})
+    response = await caller.http.get(f"/runs/{run_id}/events", headers={"Last-Event-ID": id.encode()})
 
     assert response.status_code == 422
 
 
 @pytest.mark.parametrize(("run_id", "status"), [("x", 422), ("00000000-0000-4000-8000-000000000000", 404)])
-async def test_runs_that_are_none(service: Client, run_id: str, status: int) -> None:
-    assert (await service.http.get(f"/runs/{run_id}/events")).status_code == status
-    assert (await service.http.post(f"/runs/{run_id}/cancel")).status_code == status
+@together
+async def test_runs_that_are_none(caller: Client, run_id: str, status: int) -> None:
+    assert (await caller.http.get(f"/runs/{run_id}/events")).status_code == status
+    assert (await caller.http.post(f"/runs/{run_id}/cancel")).status_code == status

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 from pydantic import ValidationError
 
 from tests.conftest import Start
-from tests.service import Client, said, settings
+from tests.service import Client, running, said, settings
 
 STUDIO = "https://smith.langchain.com"
 ALICE, BOB = "alice-3f9c2b7d1e", "bob-77aa01c2d4"
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """As it comes, without keys; nothing is kept there by these tests."""
+    async with running(tmp_path_factory.mktemp("open") / "data") as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def closed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """With two keys, the first of which the client shows; nothing is kept there by these tests."""
+    async with running(tmp_path_factory.mktemp("closed") / "data", api_keys=f"{ALICE}, {BOB}") as client:
+        yield client
 
 
 def with_key(client: Client, key: str | None) -> httpx.AsyncClient:
@@ -28,8 +47,8 @@ async def test_open_without_a_key(start: Start, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/sessions", "/info", "/metrics", "/docs", "/openapi.json", "/nowhere"])
-async def test_closed_without_a_key(start: Start, path: str) -> None:
-    async with start(api_keys=ALICE) as service, with_key(service, None) as stranger:
+async def test_closed_without_a_key(closed: Client, path: str) -> None:
+    async with with_key(closed, None) as stranger:
         refused = await stranger.get(path)
 
     assert refused.status_code == 401
@@ -46,14 +65,14 @@ async def test_closed_without_a_key(start: Start, path: str) -> None:
         {"authorization": f"bearer {ALICE}"},
     ],
 )
-async def test_both_ways_to_show_a_key(start: Start, headers: dict[str, str]) -> None:
-    async with start(api_keys=f"{ALICE}, {BOB}") as service, with_key(service, None) as caller:
+async def test_both_ways_to_show_a_key(closed: Client, headers: dict[str, str]) -> None:
+    async with with_key(closed, None) as caller:
         assert (await caller.get("/sessions", headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize("key", ["", "wrong", ALICE[:-1], f"{ALICE},{BOB}", "ümlaut"])
-async def test_a_wrong_key(start: Start, key: str) -> None:
-    async with start(api_keys=f"{ALICE},{BOB}") as service, with_key(service, None) as caller:
+async def test_a_wrong_key(closed: Client, key: str) -> None:
+    async with with_key(closed, None) as caller:
         assert (await caller.get("/sessions", headers={"x-api-key": key.encode()})).status_code == 401
 
 
@@ -90,10 +109,10 @@ async def test_metrics_may_be_open_by_a_setting_of_their_own(start: Start) -> No
         assert (await stranger.get("/info")).status_code == 401
 
 
-async def test_ready_tells_a_stranger_the_status_alone(start: Start) -> None:
-    async with start(api_keys=ALICE) as service, with_key(service, None) as stranger:
+async def test_ready_tells_a_stranger_the_status_alone(closed: Client) -> None:
+    async with with_key(closed, None) as stranger:
         assert (await stranger.get("/ready")).json() == {"ready": True}
-        assert (await service.json("/ready")) == {"ready": True, "checks": {"redis": "ok", "history": "ok"}}
+        assert (await closed.json("/ready")) == {"ready": True, "checks": {"redis": "ok", "history": "ok"}}
 
 
 async def test_a_rate_limit_is_exact_under_concurrency(start: Start) -> None:
@@ -145,12 +164,11 @@ async def test_this_machine_by_any_of_its_names(service: Client, host: str) -> N
     assert (await service.http.get("/sessions", headers={"host": host})).status_code == 200
 
 
-async def test_with_keys_any_name_will_do(start: Start) -> None:
-    async with start(api_keys=ALICE) as service:
-        assert (await service.http.get("/sessions", headers={"host": "agents.example"})).status_code == 200
+async def test_with_keys_any_name_will_do(closed: Client) -> None:
+    assert (await closed.http.get("/sessions", headers={"host": "agents.example"})).status_code == 200
 
 
-def test_keys_that_are_none_do_not_open_the_service(tmp_path: Path) -> None:
+async def test_keys_that_are_none_do_not_open_the_service(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="names no key"):
         settings(tmp_path, api_keys=" , ")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.conftest import Start
-from tests.service import Client, Frame, said
+from tests.service import Client, Frame, Shared, said, shared
 from tests.stubs.model_server import (
     MALFORMED,
     Comment,
@@ -38,6 +40,26 @@ def impatient(server: ModelStub, /, **values: Any) -> dict[str, Any]:
     """Settings for a server whose key is `SECRET`, that is asked once and waited for briefly."""
     defaults = {"openai_base_url": server.url, "openai_api_key": SECRET, "model": "stub"}
     return {**defaults, "model_retries": 0, "model_timeout": 0.5, **values}
+
+
+Told = tuple[Client, ModelStub]
+in_one_loop = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def impatients(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Shared, ModelStub]]:
+    async with ModelStub() as model:
+        async with shared(tmp_path_factory.mktemp("impatients"), **impatient(model)) as service:
+            yield service, model
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def told(impatients: tuple[Shared, ModelStub]) -> AsyncIterator[Told]:
+    """A caller, and the model, which has forgotten all that went before."""
+    service, model = impatients
+    model.forget()
+    async with service.caller() as client:
+        yield client, model
 
 
 def openrouter(server: ModelStub, /, **values: Any) -> dict[str, Any]:
@@ -107,15 +129,14 @@ AFTER_SOME_TEXT = [
 
 @pytest.mark.parametrize(("reply", "kind", "retryable"), BEFORE_ANY_TEXT)
 @pytest.mark.parametrize("node", ["analyze_intent", "respond"])
-async def test_a_fault_before_any_text(
-    start: Start, model: ModelStub, node: str, reply: Reply, kind: str, retryable: bool
-) -> None:
+@in_one_loop
+async def test_a_fault_before_any_text(told: Told, node: str, reply: Reply, kind: str, retryable: bool) -> None:
+    service, model = told
     earlier = [] if node == "analyze_intent" else [intent()]
     # a 400 to a request for JSON may mean the JSON: it is asked again without
     model.script(*earlier, *[reply] * (2 if (kind, node) == ("model_invalid", "analyze_intent") else 1))
-    async with start(**impatient(model)) as service:
-        frames = await service.chat("hi")
-        kept = await row(service, frames[0].data["session_id"])
+    frames = await service.chat("hi")
+    kept = await row(service, frames[0].data["session_id"])
 
     assert ends(frames) == ["error"]
     failed, error = frames[-2:]
@@ -163,14 +184,13 @@ async def test_a_fault_after_some_text(start: Start, model: ModelStub, end: Any,
         ([intent(), overflow(), overflow()], "context_overflow"),
     ],
 )
-async def test_without_a_stream_a_fault_is_a_problem(
-    start: Start, model: ModelStub, replies: list[Reply], kind: str
-) -> None:
+@in_one_loop
+async def test_without_a_stream_a_fault_is_a_problem(told: Told, replies: list[Reply], kind: str) -> None:
+    service, model = told
     model.script(*replies)
-    async with start(**impatient(model)) as service:
-        response = await service.http.post("/chat", json=said("hi", stream=False))
-        (session,) = (await service.json("/sessions"))["items"]
-        kept = await row(service, session["session_id"])
+    response = await service.http.post("/chat", json=said("hi", stream=False))
+    (session,) = (await service.json("/sessions"))["items"]
+    kept = await row(service, session["session_id"])
 
     problem = response.json()
     assert response.status_code == 502

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
+from langgraph_sdk import get_client
 
 from tests.conftest import Start
 from tests.service import Frame, process, settings
@@ -52,6 +53,37 @@ graph = graph.compile()
     "api/late.py": "mark = '!'\n",
     "langgraph.json": '{"graphs": {"greeter": "./graph/agent.py:graph"}}',
 }
+
+
+LIKENESSES = (
+    {"type": "tool"},
+    {"type": "tool", "name": 1, "status": "started", "args": {}},
+    {"type": "intent"},
+    ["tool"],
+)
+
+
+async def test_custom_parts_of_anybody_are_not_taken_for_ours(start: Start, tmp_path: Path) -> None:
+    source = f"""
+from langgraph.config import get_stream_writer
+from langgraph.graph import END, START, MessagesState, StateGraph
+
+def tell(state):
+    for part in {LIKENESSES!r}:
+        get_stream_writer()(part)
+    return {{"messages": [("ai", "told")]}}
+
+agent = StateGraph(MessagesState).add_node(tell).add_edge(START, "tell").add_edge("tell", END)
+"""
+    config = written(tmp_path, {"tell.py": source, "langgraph.json": '{"graphs": {"agent": "./tell.py:agent"}}'})
+
+    async with start(config=config) as service:
+        frames = await service.chat("hi")
+        call = {"assistant_id": "agent", "input": {"messages": ["hi"]}, "stream_mode": "custom"}
+        streamed = (await service.http.post("/runs/stream", json=call)).text
+
+    assert [frame.event for frame in frames] == ["session", "node", "node", "message", "done"]
+    assert streamed.count("event: custom") == len(LIKENESSES)
 
 
 async def test_a_project_with_its_own_graph_tools_and_api_gets_its_own(tmp_path: Path) -> None:
@@ -263,6 +295,16 @@ async def test_nothing_but_broken_graphs_is_refused(tmp_path: Path) -> None:
         ({"auth": {"path": "./none.py:auth"}}, "auth.path: there is no file"),
         ({"http": {"app": "./none.py:app"}}, "http.app: there is no file"),
         ({"http": {"app": "./echo.py:NUMBER"}}, "http.app: .* is no ASGI application"),
+        ({"http": {"mount_prefix": "api/"}}, "http.mount_prefix"),
+        (
+            {"webhooks": {"headers": {"x-a": "${{ env.PATH }}"}}},
+            "x-a: PATH does not begin with LG_WEBHOOK_",
+        ),
+        ({"webhooks": {"headers": {"x-a": "${{ env.LG_WEBHOOK_NO }}"}}}, "LG_WEBHOOK_NO is not in the environment"),
+        ({"webhooks": {"headers": {"x a": "b"}}}, "webhooks.headers.x a: it is no header"),
+        ({"webhooks": {"headers": {"x-a": "b\r\nx-b: c"}}}, "webhooks.headers.x-a: it is no header"),
+        ({"webhooks": {"url": {"allowed_domains": ["a.*.example"]}}}, "webhooks.url.allowed_domains.0"),
+        ({"webhooks": {"url": {"allowed_ports": [0]}}}, "webhooks.url.allowed_ports.0"),
         ({"env": ["A"]}, "env"),
     ],
 )
@@ -287,7 +329,8 @@ async def test_what_has_no_effect_is_named_in_one_line(
                 dockerfile_lines=["RUN true"],
                 pip_config_file=None,
                 checkpointer={"path": "./x.py:saver", "ttl": {"default_ttl": 5, "sweep_limit": 5}},
-                http={"mount_prefix": "/x", "cors": {"allow_origins": ["https://page.test"]}},
+                http={"disable_mcp": True, "cors": {"allow_origins": ["https://page.test"]}},
+                webhooks={"url": {"disable_loopback": True, "what": 1}},
                 store={"index": None, "ttl": {"default_ttl": 5, "what": 1}},
                 tomorrow={"x": 1},
             ),
@@ -299,10 +342,97 @@ async def test_what_has_no_effect_is_named_in_one_line(
     lines = [line for line in capfd.readouterr().out.splitlines() if "project_keys_not_used" in line]
     assert len(lines) == 1
     named = {
-        *("python_version", "dockerfile_lines", "tomorrow", "http.mount_prefix", "checkpointer.path"),
+        *("python_version", "dockerfile_lines", "tomorrow", "http.disable_mcp", "checkpointer.path"),
+        *("webhooks.url.what",),
         *("checkpointer.ttl.sweep_limit", "store.ttl.what", "dependencies: langchain_community"),
     }
     assert set(re.findall(r"'([^']+)'", lines[0].partition("keys=")[2])) == named
+
+
+# What it says of the HTTP side
+
+
+TOLD = f"""{BUILDER}
+async def tell(state, config):
+    told = {{name: value for name, value in config["configurable"].items() if "-" in name}}
+    return {{"messages": [AIMessage(str(told))]}}
+
+agent = StateGraph(MessagesState).add_node("tell", tell).add_edge(START, "tell").add_edge("tell", END)
+"""
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (None, {}),
+        ({"includes": ["x-user-id", "My-*"]}, {"x-user-id": "u", "my-a": "1"}),
+        ({"include": ["*-*"], "exclude": ["*token*", "*agent", "*cept*", "con*"]}, {"x-user-id": "u", "my-a": "1"}),
+        ({"excludes": ["my-a"]}, {}),
+        ({"includes": ["authorization", "x-api-key", "x-tenant-id", "x-service-key", "langgraph_auth_user-id"]}, {}),
+        ({"includes": ["x-user.id", "x-user"]}, {}),
+    ],
+)
+async def test_headers_that_a_graph_is_told_of(start: Start, tmp_path: Path, choice: Any, expected: Any) -> None:
+    http = {"configurable_headers": choice} if choice else {}
+    config = written(tmp_path / "project", {"echo.py": TOLD, "langgraph.json": file(http=http)})
+    headers = {
+        "X-User-Id": "u",
+        "my-a": "1",
+        "x-secret-token": "t",
+        "authorization": "Bearer b",
+        "x-api-key": "k",
+        "x-tenant-id": "t",
+        "x-service-key": "s",
+        "langgraph_auth_user-id": "root",
+    }
+    async with start(config=config) as service:
+        call = {"assistant_id": "agent", "input": {"messages": ["hi"]}}
+        told = (await service.http.post("/runs/wait", json=call, headers=headers)).json()
+        own = {**call, "config": {"configurable": {"x-user-id": "own"}}}
+        both = (await service.http.post("/runs/wait", json=own, headers=headers)).json()
+        spoken = await service.read("POST", "/chat", json={"message": "hi"}, headers=headers)
+
+    assert told["messages"][-1]["content"] == str(expected)
+    assert replies(spoken) == [str(expected)]
+    assert both["messages"][-1]["content"] == str({"x-user-id": "own", **expected})
+
+
+async def test_all_is_served_below_a_prefix_too(start: Start, tmp_path: Path) -> None:
+    config = written(tmp_path / "project", {"echo.py": ECHO, "langgraph.json": file(http={"mount_prefix": "/one/two"})})
+    async with start(config=config) as service:
+        url = f"{service.http.base_url}/one/two"
+        for path in ("", "/", "/ok", "/info", "/docs", "/openapi.json", "/metrics"):
+            assert (await service.http.get(f"/one/two{path}")).status_code == 200, path
+        for path in ("/one", "/one/twofold/ok", "/one/two/one/two/ok", "/two/ok"):
+            assert (await service.http.get(path)).status_code == 404, path
+        client = get_client(url=url, api_key=None)
+        thread = await client.threads.create()
+        parts = [part async for part in client.runs.stream(thread["thread_id"], "agent", input={"messages": ["a"]})]
+        assert parts[-1].data["messages"][-1]["content"] == "echo a"
+        run_id = parts[0].data["run_id"]
+        joined = client.runs.join_stream(thread["thread_id"], run_id, last_event_id="0")
+        assert (await anext(joined)).data["run_id"] == run_id
+        assert replies(await service.read("POST", "/one/two/chat", json={"message": "one"})) == ["echo one"]
+
+
+@pytest.mark.parametrize("key", [None, "k" * 32])
+async def test_below_a_prefix_a_key_is_asked_for_as_well(start: Start, tmp_path: Path, key: str | None) -> None:
+    config = written(tmp_path / "project", {"echo.py": ECHO, "langgraph.json": file(http={"mount_prefix": "/in"})})
+    async with start(config=config, api_keys=["k" * 32]) as service:
+        async with httpx.AsyncClient(base_url=service.http.base_url) as http:
+            answer = await http.post("/in/threads", json={}, headers={"x-api-key": key} if key else {})
+            assert answer.status_code == (200 if key else 401)
+            assert (await http.get("/in/ok")).status_code == 200
+
+
+async def test_a_service_that_tells_nothing_of_itself(start: Start, tmp_path: Path) -> None:
+    config = written(tmp_path / "project", {"echo.py": ECHO, "langgraph.json": file(http={"disable_meta": True})})
+    async with start(config=config) as service:
+        for path in ("/info", "/metrics", "/docs", "/openapi.json", "/static-offline-docs/swagger-ui.css"):
+            assert (await service.http.get(path)).status_code == 404, path
+        assert (await service.http.get("/ok")).json() == {"ok": True}
+        assert (await service.http.get("/ready")).status_code == 200
+        assert replies(await service.chat("one")) == ["echo one"]
 
 
 # What a project brings

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import together
 from tests.service import Client, Frame
 from tests.stubs.model_server import End, ModelStub, ToolCall, answer, intent
 
@@ -164,19 +165,21 @@ async def test_a_failed_answer_can_be_run_again_from_its_node(scripted: Client, 
         ({"mode": "rerun", "checkpoint_id": NOBODY, "speed": 2}, 422),
     ],
 )
-async def test_replays_that_cannot_be(service: Client, body: dict[str, Any], status: int) -> None:
-    session_id = (await service.chat("hello"))[0].data["session_id"]
+@together
+async def test_replays_that_cannot_be(caller: Client, body: dict[str, Any], status: int) -> None:
+    session_id = (await caller.chat("hello"))[0].data["session_id"]
 
-    response = await service.http.post(f"/sessions/{session_id}/replay", json=body)
+    response = await caller.http.post(f"/sessions/{session_id}/replay", json=body)
 
     assert response.status_code == status
     assert isinstance(response.json()["detail"], str)
 
 
-async def test_nothing_to_execute_after_the_end(service: Client) -> None:
-    frames = await service.chat("hello")
+@together
+async def test_nothing_to_execute_after_the_end(caller: Client) -> None:
+    frames = await caller.chat("hello")
     body = {"mode": "rerun", "checkpoint_id": frames[-1].data["checkpoint_id"]}
 
-    response = await service.http.post(f"/sessions/{frames[0].data['session_id']}/replay", json=body)
+    response = await caller.http.post(f"/sessions/{frames[0].data['session_id']}/replay", json=body)
 
     assert response.status_code == 409

@@ -11,12 +11,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import pytest_asyncio
 from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.client import LangGraphClient
 from sqlalchemy import update
 
 from tests.conftest import Start
-from tests.service import ROOT, Client
+from tests.service import ROOT, Client, Shared, shared
 from threadline.domain.records import system_assistant_id
 from threadline.storage.crons import SqlCrons
 from threadline.storage.database import open_database
@@ -34,15 +35,24 @@ WRONG = (
 )
 
 
-@pytest.fixture
-async def service(start: Start) -> AsyncIterator[Client]:
-    async with start(config=PROJECT) as client:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def project(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared]:
+    async with shared(tmp_path_factory.mktemp("shared"), config=PROJECT) as service:
+        yield service
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def service(project: Shared) -> AsyncIterator[Client]:
+    async with project.caller() as client:
         yield client
 
 
 @pytest.fixture
 def sdk(service: Client) -> LangGraphClient:
-    return get_client(url=str(service.http.base_url))
+    return get_client(url=str(service.http.base_url), api_key=service.http.headers["x-api-key"])
 
 
 async def made(service: Client, path: str = "/runs/crons", **body: Any) -> Any:
@@ -125,7 +135,7 @@ async def test_every_method_of_the_client(service: Client, sdk: LangGraphClient)
 
 async def test_the_client_without_asyncio(service: Client) -> None:
     def use() -> None:
-        with get_sync_client(url=str(service.http.base_url)) as client:
+        with get_sync_client(url=str(service.http.base_url), api_key=service.http.headers["x-api-key"]) as client:
             thread_id = client.threads.create()["thread_id"]
             one: Any = client.crons.create("agent", schedule=NEW_YEAR, input=SAID, on_run_completed="keep")
             client.crons.create_for_thread(thread_id, "agent", schedule=NEW_YEAR, input=SAID)

@@ -12,10 +12,12 @@ import httpx
 import pytest
 
 from api.wire import langgraph, protocol
-from tests.spec.test_server_runs import TOKENS, Server, forever, saying, server, text
+from tests.spec.test_server_runs import TOKENS, Server, forever, project, saying, server, text
 from threadline.domain.events import Event
 
-__all__ = ["server"]
+__all__ = ["project", "server"]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALL = ["values", "updates", "messages", "tools", "custom", "lifecycle", "input", "tasks", "checkpoints"]
 

@@ -9,14 +9,17 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from tests.conftest import Start
-from tests.service import ROOT, Client
+from tests.service import ROOT, Client, Shared, shared
 
 PROJECT = ROOT / "tests" / "projects" / "server" / "langgraph.json"
 NOWHERE = "00000000-0000-4000-8000-000000000000"
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Server(NamedTuple):
@@ -42,10 +45,16 @@ def saying(text: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}]}
 
 
-@pytest.fixture
-async def server(start: Start) -> AsyncIterator[Server]:
-    async with start(config=PROJECT) as client:
-        yield Server(client, get_client(url=str(client.http.base_url)))
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def project(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared]:
+    async with shared(tmp_path_factory.mktemp("shared"), config=PROJECT) as service:
+        yield service
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def server(project: Shared) -> AsyncIterator[Server]:
+    async with project.caller() as client:
+        yield Server(client, get_client(url=str(client.http.base_url), api_key=client.http.headers["x-api-key"]))
 
 
 def events(parts: list[Any]) -> list[str]:

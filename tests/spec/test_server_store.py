@@ -15,7 +15,7 @@ import pytest
 from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.client import LangGraphClient, SyncLangGraphClient
 
-from tests.conftest import Start
+from tests.conftest import Start, together
 from tests.service import Client
 
 ALICE, BOB = "alice-3f9c2b7d1e", "bob-77aa01c2d4"
@@ -357,9 +357,10 @@ BAD_LABEL = "Namespace label '{}' must be a non-empty string without periods"
         (("GET", "/store/items?namespace=a..b&key=k", None), 422, BAD_LABEL.format("")),
     ],
 )
-async def test_a_label_that_is_none(service: Client, request_: Any, status: int, words: str) -> None:
+@together
+async def test_a_label_that_is_none(caller: Client, request_: Any, status: int, words: str) -> None:
     method, path, body = request_
-    refused = await service.http.request(method, path, json=body)
+    refused = await caller.http.request(method, path, json=body)
 
     assert (refused.status_code, refused.text) == (status, words)
 
@@ -386,9 +387,10 @@ async def test_a_label_that_is_none(service: Client, request_: Any, status: int,
         (("PATCH", "/store/items", None), 405, "Method Not Allowed"),
     ],
 )
-async def test_what_makes_no_sense(service: Client, request_: Any, status: int, words: str) -> None:
+@together
+async def test_what_makes_no_sense(caller: Client, request_: Any, status: int, words: str) -> None:
     method, path, body = request_
-    refused = await service.http.request(method, path, json=body)
+    refused = await caller.http.request(method, path, json=body)
 
     assert refused.status_code == status
     assert words in refused.json()["detail"]
@@ -409,18 +411,20 @@ async def test_what_makes_no_sense(service: Client, request_: Any, status: int, 
         b'{"namespace": ["a"], "key": "k", "value": {"x": ' + b"[" * 400 + b"]" * 400 + b"}}",
     ],
 )
-async def test_bodies_that_are_none(service: Client, body: bytes) -> None:
-    refused = await service.http.put("/store/items", content=body)
-    found = await service.http.post("/store/items/search", content=b'{"filter": ' + body + b"}")
+@together
+async def test_bodies_that_are_none(caller: Client, body: bytes) -> None:
+    refused = await caller.http.put("/store/items", content=body)
+    found = await caller.http.post("/store/items/search", content=b'{"filter": ' + body + b"}")
 
     assert 400 <= refused.status_code < 500, refused.text
     assert found.status_code < 500, found.text
-    assert (await service.http.post("/store/items/search", json={})).json() == {"items": []}
+    assert (await caller.http.post("/store/items/search", json={})).json() == {"items": []}
 
 
-async def test_bodies_are_json_whatever_they_are_called(service: Client) -> None:
+@together
+async def test_bodies_are_json_whatever_they_are_called(caller: Client) -> None:
     body = json.dumps({"namespace": ["a"], "key": "k", "value": {}, "unknown": 1})
-    kept = await service.http.put("/store/items", content=body, headers={"content-type": "text/plain"})
+    kept = await caller.http.put("/store/items", content=body, headers={"content-type": "text/plain"})
 
     assert (kept.status_code, kept.content) == (204, b"")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,21 +15,25 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import pytest_asyncio
 from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError
 
 from tests.conftest import Start
-from tests.service import Client, redis_of
+from tests.service import Client, Shared, redis_of, shared
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 GRAPHS = """
 import asyncio
+from contextlib import asynccontextmanager
 from pathlib import Path
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import interrupt
+
+HERE = Path(__file__)
 
 
 def think(state):
@@ -63,27 +68,61 @@ family = parent.compile()
 
 def broken():
     raise RuntimeError("this factory never worked")
-"""
 
 
 @asynccontextmanager
-async def project(start: Start, folder: Path, *graphs: str, **settings: Any) -> AsyncIterator[Client]:
-    """The service with a project of these graphs of the file above; the first one is what /chat runs."""
+async def careful(config):  # with "stop" there it takes its time, except for runs
+    while "thread_id" not in config.get("configurable", {}) and HERE.with_name("stop").exists():
+        HERE.with_name("stopped").touch()
+        await asyncio.sleep(0.01)
+    yield thinker
+"""
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def project(folder: Path, *graphs: str) -> Path:
+    """The langgraph.json of a project of these graphs of the file above; the first one is what /chat runs."""
     (folder / "graphs.py").write_text(GRAPHS)
     named = ", ".join(f'"{graph}": "./graphs.py:{graph}"' for graph in graphs)
-    (folder / "langgraph.json").write_text(f'{{"graphs": {{{named}}}}}')
-    async with start(config=folder / "langgraph.json", **settings) as service:
+    config = folder / "langgraph.json"
+    config.write_text(f'{{"graphs": {{{named}}}}}')
+    return config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("thinkers")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def thinkers(folder: Path) -> AsyncIterator[Shared]:
+    config = project(folder, "thinker", "family", "broken")
+    async with shared(folder / "data", config=config) as service:
         yield service
 
 
-@pytest.fixture
-async def thinking(start: Start, tmp_path: Path) -> AsyncIterator[Client]:
-    async with project(start, tmp_path, "thinker", "family", "broken") as service:
+@pytest_asyncio.fixture(loop_scope="module")
+async def thinking(thinkers: Shared) -> AsyncIterator[Client]:
+    async with thinkers.caller() as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def agents(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared]:
+    async with shared(tmp_path_factory.mktemp("agents")) as service:
         yield service
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def service(agents: Shared) -> AsyncIterator[Client]:
+    async with agents.caller() as client:
+        yield client
 
 
 def sdk(service: Client) -> LangGraphClient:
-    return get_client(url=str(service.http.base_url), api_key=None)
+    return get_client(url=str(service.http.base_url), api_key=service.http.headers.get("x-api-key"))
 
 
 async def said(service: Client, message: str, thread_id: str | None = None) -> str:
@@ -266,6 +305,48 @@ async def test_pruning_keeps_the_newest_state_or_nothing(thinking: Client) -> No
             await client.threads.get(gone)
 
 
+@pytest.mark.parametrize("way", ["prune", "ttl"])
+@pytest.mark.parametrize("graph", ["thinker", "family"])
+async def test_pruning_leaves_what_is_pinned(thinking: Client, graph: str, way: str) -> None:
+    async with sdk(thinking) as client:
+        thread_id = (await client.threads.create())["thread_id"]
+        for word in ("one", "two", "three"):
+            await client.runs.wait(thread_id, graph, input=human(word))
+        history: Any = await client.threads.get_history(thread_id, limit=100)
+        pinned = next(state for state in history if texts(state)[-2:] == ["two", "thought about two"])["checkpoint"]
+        inner: Any = await client.threads.get_state(thread_id, checkpoint=pinned, subgraphs=True)
+        path = f"/sessions/{thread_id}/checkpoints/{pinned['checkpoint_id']}/pin"
+        assert (await thinking.http.put(path, json={"name": "two"})).status_code == 200
+
+        if way == "prune":
+            assert await client.threads.prune([thread_id], strategy="keep_latest") == {"pruned_count": 1}
+        else:
+            await client.threads.update(thread_id, metadata={}, ttl={"ttl": 0.001, "strategy": "keep_latest"})
+
+        async def pruned() -> bool:
+            return len(await client.threads.get_history(thread_id, limit=100)) < len(history)
+
+        await until(pruned)
+        left: Any = await client.threads.get_history(thread_id, limit=100)
+        assert left[0]["values"] == history[0]["values"]
+        kept: Any = await client.threads.get_state(thread_id, checkpoint=pinned, subgraphs=True)
+        assert {**kept, "parent_checkpoint": None, "parent_checkpoint_id": None} == {
+            **inner,
+            "parent_checkpoint": None,
+            "parent_checkpoint_id": None,
+        }
+        fork: Any = await client.runs.wait(thread_id, graph, input=human("again"), checkpoint=pinned)
+        assert [message["content"] for message in fork["messages"]][-3:] == [
+            "thought about two",
+            "again",
+            "thought about again",
+        ]
+
+        assert (await thinking.http.delete(path)).status_code == 204
+        await client.threads.prune([thread_id], strategy="keep_latest")
+        assert len(await client.threads.get_history(thread_id, limit=100)) == 1
+
+
 async def test_a_thread_goes_when_its_time_is_up(thinking: Client) -> None:
     async with sdk(thinking) as client:
         lasting = (await client.threads.create(ttl=60))["thread_id"]
@@ -313,7 +394,8 @@ async def test_the_synchronous_client(thinking: Client) -> None:
     thread_id = await said(thinking, "hello")
 
     def speak() -> None:
-        with get_sync_client(url=str(thinking.http.base_url), api_key=None) as client:
+        key = thinking.http.headers["x-api-key"]
+        with get_sync_client(url=str(thinking.http.base_url), api_key=key) as client:
             threads = client.threads
             made = threads.create(graph_id="thinker", ttl=5)["thread_id"]
             assert threads.update(made, metadata={"a": 1})["metadata"] == {"graph_id": "thinker", "a": 1}
@@ -427,7 +509,7 @@ async def test_nothing_to_show_is_an_empty_state(service: Client) -> None:
         }
 
 
-async def test_the_state_is_edited(thinking: Client, tmp_path: Path) -> None:
+async def test_the_state_is_edited(thinking: Client, folder: Path) -> None:
     async with sdk(thinking) as client:
         thread_id = await said(thinking, "hello")
         before: Any = await client.threads.get_state(thread_id)
@@ -447,13 +529,78 @@ async def test_the_state_is_edited(thinking: Client, tmp_path: Path) -> None:
         assert [t["thread_id"] for t in await client.threads.search(status="interrupted")] == [thread_id]
 
         # The live copy of the state is the new one, and the conversation is what was said.
-        async with redis_of(tmp_path / "data") as redis:
+        async with redis_of(folder / "data") as redis:
             assert [key async for key in redis.scan_iter(f"*{thread_id}*")]
         document = await thinking.json(f"/sessions/{thread_id}")
         assert [m["content"] for m in document["messages"]] == ["hello", "thought about hello"]
         answer = await thinking.chat("more", thread_id)
         assert answer[-2].data["content"] == "thought about more"
         assert texts(await client.threads.get_state(thread_id))[2:] == ["edited", "more", "thought about more"]
+
+
+@asynccontextmanager
+async def stopped(folder: Path, work: Coroutine[Any, Any, httpx.Response]) -> AsyncIterator[asyncio.Task[Any]]:
+    """Something under way that writes to a state, and goes on when this is left."""
+    (folder / "stop").touch()
+    task = asyncio.create_task(work)
+
+    async def has_stopped() -> bool:
+        return (folder / "stopped").exists() or task.done()
+
+    await until(has_stopped)
+    yield task
+    (folder / "stop").unlink()
+    (folder / "stopped").unlink()
+    assert (await task).is_success
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def careful(start: Start, tmp_path: Path) -> AsyncIterator[Client]:
+    async with start(config=project(tmp_path, "careful")) as service:
+        yield service
+
+
+def edit(service: Client, thread_id: str) -> Coroutine[Any, Any, httpx.Response]:
+    return service.http.post(f"/threads/{thread_id}/state", json={"values": human("edited"), "as_node": "ask"})
+
+
+async def test_a_run_begins_after_an_edit_that_is_under_way(careful: Client, tmp_path: Path) -> None:
+    thread_id = await said(careful, "hello")
+    async with stopped(tmp_path, edit(careful, thread_id)):
+        body = {"assistant_id": "careful", "input": human("more")}
+        run = asyncio.create_task(careful.http.post(f"/threads/{thread_id}/runs/wait", json=body))
+        await asyncio.wait({run}, timeout=1)  # as long as it would take, if it did not wait for the edit
+
+    ended = [message["content"] for message in (await run).json()["messages"]]
+    assert ended == ["hello", "thought about hello", "edited", "more", "thought about more"]
+    history: Any = await careful.json(f"/threads/{thread_id}/history", limit=100)
+    parents = [state["parent_checkpoint"]["checkpoint_id"] for state in history[:-1]]
+    assert parents == [state["checkpoint"]["checkpoint_id"] for state in history[1:]], "the past has one line"
+
+
+@pytest.mark.parametrize("work", ["state", "copy"])
+async def test_a_thread_that_is_deleted_meanwhile_leaves_nothing(careful: Client, tmp_path: Path, work: str) -> None:
+    thread_id = await said(careful, "hello")
+    busy = edit(careful, thread_id) if work == "state" else careful.http.post(f"/threads/{thread_id}/copy")
+    async with stopped(tmp_path, busy):
+        deleted = asyncio.create_task(careful.http.delete(f"/threads/{thread_id}"))
+        await asyncio.wait({deleted}, timeout=1)
+
+    assert (await deleted).status_code == 204
+    with closing(sqlite3.connect(tmp_path / "data" / "checkpoints.db")) as connection:
+        count = "SELECT count(*) FROM checkpoints WHERE thread_id = ?"
+        assert connection.execute(count, (thread_id,)).fetchone() == (0,)
+    assert (await edit(careful, thread_id)).status_code == 404
+
+
+async def test_two_edits_come_one_after_the_other(careful: Client, tmp_path: Path) -> None:
+    thread_id = await said(careful, "hello")
+    async with stopped(tmp_path, edit(careful, thread_id)):
+        second = asyncio.create_task(edit(careful, thread_id))
+        await asyncio.wait({second}, timeout=0.2)
+
+    assert (await second).is_success
+    assert texts(await careful.json(f"/threads/{thread_id}/state"))[-2:] == ["edited", "edited"]
 
 
 async def test_a_fork_is_written_at_an_earlier_checkpoint(thinking: Client) -> None:
@@ -493,7 +640,7 @@ async def test_a_failed_task_is_shown_and_edited_away(thinking: Client) -> None:
 
 
 async def test_the_state_of_a_subgraph(start: Start, tmp_path: Path) -> None:
-    async with project(start, tmp_path, "family") as service, sdk(service) as client:
+    async with start(config=project(tmp_path, "family")) as service, sdk(service) as client:
         thread_id = await said(service, "approve this")
 
         outer: Any = await client.threads.get_state(thread_id)
@@ -551,7 +698,7 @@ async def test_a_thread_uses_its_own_graph(thinking: Client) -> None:
         assert [thread["values"] is None for thread in await client.threads.search()] == [True, True, False]
 
 
-async def test_a_busy_thread_is_not_edited(thinking: Client, tmp_path: Path) -> None:
+async def test_a_busy_thread_is_not_edited(thinking: Client, folder: Path) -> None:
     async with sdk(thinking) as client:
         async with thinking.stream("POST", "/chat", json={"message": "wait"}) as frames:
             thread_id = (await anext(frames)).data["session_id"]
@@ -566,8 +713,9 @@ async def test_a_busy_thread_is_not_edited(thinking: Client, tmp_path: Path) -> 
             copied: Any = await client.threads.copy(thread_id)
             assert copied["status"] in ("idle", "interrupted")
 
-            (tmp_path / "go").touch()
+            (folder / "go").touch()
             assert [frame.event async for frame in frames][-1] == "done"
+        (folder / "go").unlink()
         # No later than its last frame a run is over for everybody.
         assert (await client.threads.get(thread_id))["status"] == "idle"
         await client.threads.update_state(thread_id, human("x"))

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import Start
+from tests.conftest import Start, together
 from tests.service import Client, redis_of, said
 from tests.stubs.model_server import ModelStub, answer, intent
 
@@ -39,11 +39,12 @@ async def test_the_session_document(service: Client) -> None:
     assert document["context"] == {"current_tool": None, "last_action": "respond"}
 
 
-async def test_sessions_are_listed_the_last_used_first(service: Client) -> None:
-    first, second, third = [await talk(service, f"hello {n}") for n in range(3)]
-    await service.chat("hello again", first)
+@together
+async def test_sessions_are_listed_the_last_used_first(caller: Client) -> None:
+    first, second, third = [await talk(caller, f"hello {n}") for n in range(3)]
+    await caller.chat("hello again", first)
 
-    listed = await service.json("/sessions")
+    listed = await caller.json("/sessions")
     assert [item["session_id"] for item in listed["items"]] == [first, third, second]
     assert listed["next"] is None
     assert listed["items"][0] == {
@@ -54,9 +55,9 @@ async def test_sessions_are_listed_the_last_used_first(service: Client) -> None:
         "status": "idle",
     }
 
-    page = await service.json("/sessions", limit=2)
+    page = await caller.json("/sessions", limit=2)
     assert [item["session_id"] for item in page["items"]] == [first, third]
-    rest = await service.json("/sessions", limit=2, before=page["next"])
+    rest = await caller.json("/sessions", limit=2, before=page["next"])
     assert [item["session_id"] for item in rest["items"]] == [second]
     assert rest["next"] is None
 
@@ -214,8 +215,9 @@ async def test_delete_stops_what_runs_on_the_session(scripted: Client, model: Mo
 
 @pytest.mark.parametrize(("session_id", "status"), [("me", 422), (NOBODY, 404), ("a" * 5000, 422)])
 @pytest.mark.parametrize("path", ["", "/history", "/checkpoints", f"/checkpoints/{NOBODY}"])
-async def test_every_request_checks_its_session(service: Client, session_id: str, status: int, path: str) -> None:
-    response = await service.http.get(f"/sessions/{session_id}{path}")
+@together
+async def test_every_request_checks_its_session(caller: Client, session_id: str, status: int, path: str) -> None:
+    response = await caller.http.get(f"/sessions/{session_id}{path}")
 
     assert response.status_code == status
     assert isinstance(response.json()["detail"], str)
@@ -236,21 +238,23 @@ async def test_every_request_checks_its_session(service: Client, session_id: str
         ("/sessions/{id}/checkpoints/%00", {}, 404),
     ],
 )
-async def test_lists_refuse_what_they_cannot_page(service: Client, path: str, params: dict, status: int) -> None:
-    session_id = await talk(service, "hello")
+@together
+async def test_lists_refuse_what_they_cannot_page(caller: Client, path: str, params: dict, status: int) -> None:
+    session_id = await talk(caller, "hello")
 
-    response = await service.http.get(path.format(id=session_id), params=params)
+    response = await caller.http.get(path.format(id=session_id), params=params)
 
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_somebody_elses_checkpoint_is_missing(service: Client) -> None:
-    mine, other = await talk(service, "hello"), await talk(service, "hello")
-    theirs = (await service.json(f"/sessions/{other}/checkpoints"))["items"][0]["checkpoint_id"]
+@together
+async def test_somebody_elses_checkpoint_is_missing(caller: Client) -> None:
+    mine, other = await talk(caller, "hello"), await talk(caller, "hello")
+    theirs = (await caller.json(f"/sessions/{other}/checkpoints"))["items"][0]["checkpoint_id"]
 
-    assert (await service.http.get(f"/sessions/{mine}/checkpoints/{theirs}")).status_code == 404
-    assert (await service.http.get(f"/sessions/{uuid4()}/checkpoints/{theirs}")).status_code == 404
+    assert (await caller.http.get(f"/sessions/{mine}/checkpoints/{theirs}")).status_code == 404
+    assert (await caller.http.get(f"/sessions/{uuid4()}/checkpoints/{theirs}")).status_code == 404
 
 
 async def test_restarted_the_service_remembers(start: Start) -> None:

@@ -223,6 +223,11 @@ class ModelStub:
         """Queue replies; those for a `model` are used before those for any."""
         self._scripts.setdefault(model, deque()).extend(replies)
 
+    def forget(self) -> None:
+        """Be as if nothing had been asked or scripted yet."""
+        self.calls.clear()
+        self._scripts.clear()
+
     async def received(self, count: int, *, within: float = 5) -> list[Call]:
         """The calls, once there are `count` of them."""
         async with asyncio.timeout(within):

@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tests.stubs.certificates import Pair
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -29,10 +31,12 @@ class Delivery:
 
 @dataclass(slots=True)
 class Receiver:
-    """`statuses` are the answers in turn, 200 after the last; a 3xx leads to `/elsewhere`."""
+    """`statuses` are the answers in turn, 200 after the last; a 3xx leads to `/elsewhere`. Over TLS, `names` are those
+    that clients asked for."""
 
     port: int
     statuses: list[int] = field(default_factory=list)
+    names: list[str | None] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -56,12 +60,18 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver(*statuses: int) -> AsyncIterator[Receiver]:
+async def receiver(*statuses: int, tls: Pair | None = None, port: int = 0) -> AsyncIterator[Receiver]:
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     stub = Receiver(listener.getsockname()[1], list(statuses))
     app = Starlette(routes=[Route("/{path:path}", stub.receive, methods=["GET", "POST"])])
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+    files = {"ssl_certfile": str(tls.certificate), "ssl_keyfile": str(tls.key)} if tls is not None else {}
+    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, **files)  # type: ignore[arg-type]
+    config.load()
+    if config.ssl is not None:
+        config.ssl.sni_callback = lambda line, name, context: stub.names.append(name)
+    server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield stub

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from threadline.domain.errors import Invalid, ThreadlineError
+from threadline.domain.errors import Invalid, Missing, ThreadlineError
 
 if TYPE_CHECKING:
     from threadline.app.check import Answers
@@ -109,7 +109,10 @@ def chat(
     interactive, live = sys.stdin.isatty(), sys.stdout.isatty()
     with _client(url, key) as client:
         transcript = Transcript(sys.stdout, live=live)
-        info = client.get("/info")
+        try:
+            info = client.get("/info")
+        except Missing:  # its project keeps it back: http.disable_meta
+            info = None
         if session is not None:
             known = client.get(f"/sessions/{_id(session)}")
             transcript.note(f"session {session}, {len(known['messages'])} messages so far")

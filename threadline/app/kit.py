@@ -13,6 +13,7 @@ import httpx
 
 from threadline import __version__
 from threadline.app.settings import Settings
+from threadline.app.trust import trusted
 from threadline.domain.egress import Egress
 from threadline.services.confined import Confined
 from threadline.services.egress import Guard, guarded_client
@@ -78,13 +79,16 @@ def make_kit(settings: Settings) -> AgentKit:
         timeout=settings.model_timeout,
         retries=settings.model_retries,
         offline_delay=settings.offline_delay,
+        verify=trusted(),
     )
     seconds, headers = settings.tool_timeout, {"User-Agent": USER_AGENT}
     return AgentKit(
         settings,
         open_models(config),
-        http=httpx.AsyncClient(timeout=seconds, headers=headers),
-        public=guarded_client(Guard(Egress.parse(settings.web_hosts)), timeout=seconds, headers=headers),
+        http=httpx.AsyncClient(timeout=seconds, headers=headers, verify=trusted()),
+        public=guarded_client(
+            Guard(Egress.parse(settings.web_hosts)), verify=trusted(), timeout=seconds, headers=headers
+        ),
         parse_page=Confined(
             "tools.page_text:extract",
             seconds=seconds / 2,
@@ -104,9 +108,12 @@ def make_kit(settings: Settings) -> AgentKit:
 async def open_kit(settings: Settings) -> AsyncIterator[AgentKit]:
     """The running loop's kit, for as long as the service is open."""
     loop = asyncio.get_running_loop()
+    outer = _kits.get(loop)  # of a service that this one runs beside
     kit = _kits[loop] = await asyncio.to_thread(make_kit, settings)
     try:
         yield kit
     finally:
         del _kits[loop]
+        if outer is not None:
+            _kits[loop] = outer
         await kit.aclose()

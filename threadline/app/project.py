@@ -13,7 +13,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 import structlog
@@ -21,7 +21,7 @@ from dotenv import dotenv_values
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph_sdk.auth import Auth
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from threadline.domain.errors import Invalid
 from threadline.storage.allowlist import Listed, names_of
@@ -91,19 +91,48 @@ class CorsPart(_Part):
     max_age: int = Field(600, ge=0)
 
 
+class HeadersPart(_Part):
+    """Names of headers, in which a `*` stands for any characters. Both spellings of the keys are about."""
+
+    includes: list[str] | None = Field(None, validation_alias=AliasChoices("includes", "include"))
+    excludes: list[str] | None = Field(None, validation_alias=AliasChoices("excludes", "exclude"))
+
+
 class HttpPart(_Part):
     app: str | None = None
     cors: CorsPart | None = None
+    configurable_headers: HeadersPart | None = None
+    mount_prefix: str | None = Field(None, pattern=r"^(/[A-Za-z0-9._~-]+)+$")
     disable_assistants: bool = False
     disable_threads: bool = False
     disable_runs: bool = False
     disable_store: bool = False
+    disable_meta: bool = False
+    disable_webhooks: bool = False
 
     @property
     def disabled(self) -> frozenset[str]:
-        """The resources of the LangGraph Server API that are not served."""
-        named = ("assistants", "threads", "runs", "store")
+        """The resources of the LangGraph Server API that are not served; `meta` is what tells of the service."""
+        named = ("assistants", "threads", "runs", "store", "meta")
         return frozenset(name for name in named if getattr(self, f"disable_{name}"))
+
+
+class WebhookUrlPart(_Part):
+    """`disable_loopback` is always so: what this machine may be asked stands in THREADLINE_WEBHOOK_HOSTS."""
+
+    require_https: bool = True
+    allowed_domains: list[Annotated[str, Field(pattern=r"^(\*\.)?[^*\s/:]+$")]] = []
+    allowed_ports: list[Annotated[int, Field(ge=1, le=65535)]] = []
+    max_url_length: int = Field(2048, ge=1)
+    disable_loopback: bool = True
+
+
+class WebhooksPart(_Part):
+    """`headers` go with every delivery; `${{ env.NAME }}` in one is filled in, where NAME begins with `env_prefix`."""
+
+    env_prefix: str = "LG_WEBHOOK_"
+    url: WebhookUrlPart | None = None
+    headers: dict[str, str] = {}
 
 
 class ProjectFile(_Part):
@@ -116,6 +145,7 @@ class ProjectFile(_Part):
     checkpointer: CheckpointerPart | None = None
     auth: AuthPart | None = None
     http: HttpPart = HttpPart()
+    webhooks: WebhooksPart | None = None
 
     def unused(self) -> list[str]:
         """The keys that are accepted and have no effect here, as `store.index.model`."""

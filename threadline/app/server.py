@@ -19,9 +19,11 @@ from fastapi_offline import FastAPIOffline
 from api import branches, chat, compare, ops, page, problems, replay, runs, sessions, share, tools
 from api.context import Context, Surface
 from api.gate import Gate
+from api.prefix import Prefix
 from api.server import assistants, crons, protocol, store, threads
 from api.server import runs as server_runs
 from threadline import __version__
+from threadline.app.connection import connections
 from threadline.app.logs import configure
 from threadline.app.project import read_project
 from threadline.app.settings import Settings, unknown_names
@@ -48,17 +50,24 @@ EXPOSED = (
     "Retry-After",
 )
 """Headers a page may read: where its run is, to come back to it, and how much more there is."""
+UNSENT_BYTES = 128 * 1024
+"""What the system holds for a connection beside what is on its way. It would hold megabytes for a client that reads
+nothing, and of a slow one nobody would see for seconds that it reads."""
 STOP_SECONDS = 3
 """How long open requests may take to end when the service stops."""
 
 
 def create_app(context: Context, settings: Settings) -> FastAPI:
     """The application over services that are already open."""
-    app = FastAPIOffline(title="Threadline", version=__version__, redoc_url=None)
+    told = "meta" not in context.surface.disabled
+    described: dict[str, Any] = {"title": "Threadline", "version": __version__, "redoc_url": None}
+    app = FastAPIOffline(**described) if told else FastAPI(**described, openapi_url=None)
     app.state.context = context
     served = [module for name, modules in SERVER.items() if name not in context.surface.disabled for module in modules]
     for module in (chat, share, sessions, runs, replay, branches, compare, tools, *served, ops):
         app.include_router(module.router)
+    if told:
+        app.include_router(ops.meta)
     if context.surface.app is not None:
         app.router.default = context.surface.app
     page.install(app)
@@ -71,10 +80,13 @@ def create_app(context: Context, settings: Settings) -> FastAPI:
         max_body_bytes=settings.max_body_bytes,
         metrics_public=settings.metrics_public,
         any_host=context.keys.required or context.permission.authenticates or settings.insecure,
+        told=context.surface.headers,
         larger={share.IMPORT: max(settings.max_import_bytes, settings.max_body_bytes)},
     )
     if settings.cors_origins or context.surface.cors:
         app.add_middleware(CORSMiddleware, **_cors(settings, context.surface))
+    if context.surface.prefix is not None:
+        app.add_middleware(Prefix, prefix=context.surface.prefix)
     return app
 
 
@@ -99,7 +111,7 @@ async def run(settings: Settings) -> None:
         async with open_services(settings) as context:
             if _exposed(settings) and not context.permission.authenticates:
                 raise _without_keys(settings)
-            server = Server(create_app(context, settings))
+            server = Server(create_app(context, settings), stall_seconds=settings.stall_timeout)
             _spare_the_collector()
             print(f"Threadline is ready: http://{_shown_address(listener)}", flush=True)
             await server.serve(sockets=[listener])
@@ -128,11 +140,12 @@ def new_loop() -> asyncio.AbstractEventLoop:
 class Server(uvicorn.Server):
     """Uvicorn, told all it needs to know about the app; stops by `should_exit`."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, *, stall_seconds: float) -> None:
         self._app = app
         super().__init__(
             uvicorn.Config(
                 app,
+                http=connections(stall_seconds),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -162,6 +175,8 @@ def listen(host: str, port: int) -> socket.socket:
     # With the protocol named asyncio sets TCP_NODELAY; else a frame waits up to 40 ms until the last is acknowledged.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     try:
         listener.bind((host, port))
         listener.listen(2048)

@@ -197,6 +197,9 @@ class Settings(BaseSettings):
     # Runs and streams
     run_timeout: float = Field(600, gt=0, description="Seconds a run may take before it ends as `timeout`.")
     heartbeat: float = Field(15, gt=0, description="Seconds between the comments that keep an idle stream open.")
+    stall_timeout: float = Field(
+        30, gt=0, description="Seconds a client may take none of what is sent to it; then its connection is cut."
+    )
     webhook_hosts: Words = Field(
         (), description="Hosts, addresses or networks that webhooks may reach although they are not public."
     )

@@ -19,13 +19,16 @@ from redis.asyncio import Redis
 from api.context import Context, Surface
 from threadline import __version__
 from threadline.app.graphs import name_of, open_graphs
+from threadline.app.hooks import hook_policy
 from threadline.app.kit import USER_AGENT, AgentKit, open_kit
 from threadline.app.memory import open_stores
 from threadline.app.project import Project, load_object, load_project
 from threadline.app.settings import Settings
+from threadline.app.trust import trusted
 from threadline.domain import ports
 from threadline.domain.egress import Egress
 from threadline.domain.errors import Invalid, Unavailable
+from threadline.domain.headers import HeaderChoice
 from threadline.domain.records import Limits, system_assistant_id
 from threadline.services.assistants import Assistants, SystemAssistant
 from threadline.services.auth import LOCAL, Keys
@@ -36,7 +39,9 @@ from threadline.services.comparison import Comparison
 from threadline.services.crons import Crons
 from threadline.services.egress import Guard, guarded_client
 from threadline.services.expiry import Expiry
+from threadline.services.gates import Gates
 from threadline.services.graphs import Graphs
+from threadline.services.hook_policy import HookPolicy
 from threadline.services.limits import RateLimit
 from threadline.services.metrics import Metrics
 from threadline.services.permission import Permission
@@ -59,6 +64,7 @@ from threadline.storage.checkpoints import open_saver
 from threadline.storage.crons import SqlCrons
 from threadline.storage.database import open_database
 from threadline.storage.datadir import open_data_dir
+from threadline.storage.deliveries import SqlDeliveries
 from threadline.storage.embedded import available, check_redis, embedded_redis
 from threadline.storage.event_log import TieredEventLog
 from threadline.storage.logs import SqlOldLogs
@@ -93,6 +99,7 @@ async def open_services(settings: Settings, *, scratch: bool = False) -> AsyncIt
                 live=redis,
                 ttl=settings.session_ttl,
                 allow=project.types(settings.allowed_types),
+                records=folder / "history.db",
             )
         )
         kit = await stack.enter_async_context(open_kit(settings))
@@ -114,10 +121,13 @@ async def open_services(settings: Settings, *, scratch: bool = False) -> AsyncIt
         opened = await open_graphs(project, saver, stores.of(LOCAL))
         graphs = Graphs(opened, default=project.default, stores=stores)
         lines, pins = saver.lines(folder / "history.db"), SqlPins(database)
-        checkpoints = Checkpoints(graphs=graphs, saver=saver, pins=pins)
+        gates = Gates()
+        checkpoints = Checkpoints(graphs=graphs, saver=saver, pins=pins, gates=gates)
         rebuild = Rebuild(graphs=graphs, lineage=saver)
         snapshots = Snapshots(graphs=graphs, log=event_log)
-        webhooks = await asyncio.to_thread(_webhooks, settings, snapshots)
+        webhooks = await asyncio.to_thread(
+            _webhooks, settings, states=snapshots, deliveries=SqlDeliveries(database), policy=hook_policy(project)
+        )
         await stack.enter_async_context(webhooks.open())
         runner = Runner(
             graphs=graphs,
@@ -129,7 +139,7 @@ async def open_services(settings: Settings, *, scratch: bool = False) -> AsyncIt
             timeout=settings.run_timeout,
             saver=saver,
             threads=thread_records,
-            ended=webhooks.ended,
+            webhooks=webhooks,
         )
         await stack.enter_async_context(runner.open())
         threads = Threads(thread_records, permission=permission, ttl=_thread_ttl(project))
@@ -151,6 +161,7 @@ async def open_services(settings: Settings, *, scratch: bool = False) -> AsyncIt
             runs=runs,
             turns=turns,
             permission=permission,
+            gates=gates,
         )
         service = Runs(
             threads=threads,
@@ -164,6 +175,7 @@ async def open_services(settings: Settings, *, scratch: bool = False) -> AsyncIt
             permission=permission,
             forgotten=kit.workspaces.delete,
             busy=settings.busy_session,
+            gates=gates,
         )
         branches = Branches(
             lines=lines,
@@ -173,7 +185,7 @@ async def open_services(settings: Settings, *, scratch: bool = False) -> AsyncIt
             log=event_log,
             sessions=sessions,
             states=states,
-            gate=service.gate,
+            gate=gates.of,
         )
         comparison = Comparison(branches=branches, checkpoints=checkpoints, lines=lines, runs=runs, log=event_log)
         assistants = Assistants(
@@ -269,11 +281,11 @@ def _system_assistants(project: Project) -> list[SystemAssistant]:
     ]
 
 
-def _webhooks(settings: Settings, states: Snapshots) -> Webhooks:
+def _webhooks(settings: Settings, *, states: Snapshots, deliveries: ports.Deliveries, policy: HookPolicy) -> Webhooks:
     guard = Guard(Egress.parse(settings.webhook_hosts))
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret is not None else None
-    http = guarded_client(guard, timeout=TIMEOUT, headers={"User-Agent": USER_AGENT})
-    return Webhooks(http=http, guard=guard, states=states, secret=secret)
+    http = guarded_client(guard, verify=trusted(), timeout=TIMEOUT, headers={"User-Agent": USER_AGENT})
+    return Webhooks(http=http, guard=guard, states=states, deliveries=deliveries, policy=policy, secret=secret)
 
 
 async def _open_live(settings: Settings, stack: AsyncExitStack) -> Redis | None:
@@ -325,7 +337,14 @@ async def _surface(project: Project, stack: AsyncExitStack) -> Surface:
             raise Invalid(f"http.app: {http.app} is no ASGI application.")
         if router := getattr(app, "router", None):
             await stack.enter_async_context(router.lifespan_context(app))
-    return Surface(app=app, cors=http.cors.model_dump() if http.cors else None, disabled=http.disabled)
+    chosen = http.configurable_headers
+    return Surface(
+        app=app,
+        cors=http.cors.model_dump() if http.cors else None,
+        disabled=http.disabled,
+        prefix=http.mount_prefix,
+        headers=HeaderChoice(tuple(chosen.includes or ()), tuple(chosen.excludes or ())) if chosen else None,
+    )
 
 
 def _info(settings: Settings, kit: AgentKit, project: Project, *, embedded: bool) -> dict[str, Any]:

@@ -58,6 +58,19 @@ class Event:
     at: float
 
 
+def is_tool_part(data: Any) -> bool:
+    """Whether a custom part tells of a tool call as the built-in graph does. Anybody's graph writes what it likes."""
+    if not isinstance(data, dict) or data.get("type") != "tool" or "args" not in data:
+        return False
+    outcome = {"started": "args", "finished": "result", "failed": "error"}.get(str(data.get("status")))
+    return outcome is not None and outcome in data and isinstance(data.get("name"), str)
+
+
+def is_intent_part(data: Any) -> bool:
+    """Whether a custom part tells what was understood, as the built-in graph does."""
+    return isinstance(data, dict) and data.get("type") == "intent" and isinstance(data.get("kind"), str)
+
+
 ATTEMPT_SPAN = 1_000_000
 """Ids of a run's second attempt start above this, of its third above twice this: events that a crash lost after a
 reader saw them can never be mistaken for later ones."""

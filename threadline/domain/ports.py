@@ -15,6 +15,7 @@ from threadline.domain.records import (
     Course,
     Cron,
     CronQuery,
+    Delivery,
     Limits,
     Mark,
     Pin,
@@ -59,7 +60,7 @@ class Threads(Protocol):
         ...
 
     async def delete(self, thread_id: str) -> None:
-        """Delete the thread with its runs, turns, archived logs, pins and crons."""
+        """Delete the thread with its runs, turns, archived logs, pins, crons and deliveries."""
         ...
 
 
@@ -179,9 +180,10 @@ class Runs(Protocol):
         log: Sequence[Event],
         leaves: ThreadStatus | None = None,
         interrupts: Mapping[str, Any] | None = None,
+        delivery: Delivery | None = None,
     ) -> None:
-        """Keep the run's final state, its turn, its whole log and how it `leaves` its thread (None: as it was) in one
-        transaction. Doing it twice is harmless."""
+        """Keep the run's final state, its turn, its whole log, how it `leaves` its thread (None: as it was) and what a
+        webhook is to be told in one transaction. Doing it twice is harmless."""
         ...
 
     async def delete(self, run_id: str) -> None:
@@ -274,6 +276,24 @@ class Lines(Protocol):
     async def copy_line(self, source: str, target: str, checkpoint_ids: Collection[str]) -> None:
         """Copy these checkpoints of a thread, and those of subgraphs below them, to a thread that has none yet. Raises
         Conflict if it has."""
+        ...
+
+
+class Deliveries(Protocol):
+    """What webhooks are still to be told."""
+
+    async def put(self, delivery: Delivery) -> None:
+        """Keep one, in place of an earlier one of the same run."""
+        ...
+
+    async def pending(self, *, limit: int) -> Sequence[Delivery]:
+        """Oldest first."""
+        ...
+
+    async def tried(self, run_id: str, attempts: int) -> None: ...
+
+    async def remove(self, run_id: str) -> None:
+        """Told, or given up. Nothing happens if there is none."""
         ...
 
 

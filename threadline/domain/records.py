@@ -38,11 +38,13 @@ class User(dict[str, Any]):
 class Caller:
     """Who asks. `id` is stable and reveals nothing of the key it stands for.
 
-    `user` is there where the project authenticates its callers itself.
+    `user` is there where the project authenticates its callers itself, `headers` are those of the request that the
+    project wants its graphs to see.
     """
 
     id: str
     user: User | None = field(default=None, compare=False)
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def permissions(self) -> tuple[str, ...]:
@@ -247,6 +249,19 @@ class TurnSummary:
 
     turns: int
     last: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a webhook is still to be told of a run, and how often it was tried in vain. Without `thread_id` it outlives
+    the run's thread."""
+
+    run_id: str
+    thread_id: str | None
+    url: str
+    body: bytes
+    created_at: datetime
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

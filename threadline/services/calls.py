@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from threadline.domain.errors import Missing, Rejected
+from threadline.domain.headers import RESERVED
 from threadline.domain.records import Assistant, Caller, MultitaskStrategy
 from threadline.services.assistants import BOTH, Assistants
 from threadline.services.bodies import CheckpointBody, Document, Json
@@ -16,8 +17,6 @@ from threadline.services.webhooks import Webhooks
 Mode = Literal[
     "values", "updates", "messages", "messages-tuple", "events", "custom", "debug", "tasks", "checkpoints", "tools"
 ]
-_RESERVED = ("langgraph_auth_", "__pregel_")
-"""What a client may not say in a config: who asks, and how LangGraph works within."""
 MAX_DELAY = 60 * 60 * 24 * 365
 
 
@@ -154,7 +153,7 @@ def _config(config: ConfigBody, assistant: Assistant) -> dict[str, Any]:
     base = assistant.config
     merged = {**base, **own}
     given = {**(base.get("configurable") or {}), **own["configurable"]}
-    merged["configurable"] = {key: given[key] for key in given if not key.startswith(_RESERVED)}
+    merged["configurable"] = {key: given[key] for key in given if not key.startswith(RESERVED)}
     if base.get("tags") and own.get("tags"):
         merged["tags"] = [*base["tags"], *own["tags"]]
     return merged

@@ -14,6 +14,7 @@ from langgraph.types import StateSnapshot
 from threadline.domain import ports
 from threadline.domain.errors import Missing
 from threadline.domain.records import Caller, Pin, Thread
+from threadline.services.gates import Gates
 from threadline.services.graphs import Graph, Graphs
 from threadline.services.payload import jsonable
 
@@ -21,10 +22,11 @@ from threadline.services.payload import jsonable
 class Checkpoints:
     """Reads checkpoints through the thread's graph, which alone knows what comes next, and the saver."""
 
-    def __init__(self, *, graphs: Graphs, saver: BaseCheckpointSaver[Any], pins: ports.Pins) -> None:
+    def __init__(self, *, graphs: Graphs, saver: BaseCheckpointSaver[Any], pins: ports.Pins, gates: Gates) -> None:
         self._graphs = graphs
         self._saver = saver
         self._pins = pins
+        self._gates = gates
 
     async def history(self, thread: Thread, caller: Caller, *, limit: int, before: str | None) -> list[dict[str, Any]]:
         """Newest first: `{checkpoint_id, parent_id, step, source, nodes, next, created_at, run_id, pinned, name}`."""
@@ -85,7 +87,8 @@ class Checkpoints:
 
     async def pin(self, thread: Thread, caller: Caller, checkpoint_id: str, name: str | None) -> Pin:
         """Keep a checkpoint whatever retention says, under a name or none; again, to rename it. Raises Missing."""
-        async with self._graphs.of_thread(thread, caller, "threads.update") as graph:
+        opening = self._graphs.of_thread(thread, caller, "threads.update")
+        async with self._gates.of(thread.thread_id), opening as graph:
             await _check(graph, thread, checkpoint_id)
             pin = await self._pins.put(Pin(thread.thread_id, "", checkpoint_id, name, datetime.now(UTC)))
             try:

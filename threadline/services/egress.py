@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 
@@ -67,7 +68,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         addresses = await self._guard.vet(request.url)
         extensions = dict(request.extensions)
         if not _is_address(request.url.host):
-            extensions["sni_hostname"] = request.url.raw_host.decode("ascii")
+            extensions["sni_hostname"] = request.url.raw_host.decode("ascii").rstrip(".")
         fault: httpx.TransportError = httpx.ConnectError("no address answered", request=request)
         for address in addresses:
             sent = httpx.Request(
@@ -87,13 +88,15 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-def guarded_client(guard: Guard, *, timeout: float, headers: dict[str, str]) -> httpx.AsyncClient:
-    """A client that goes nowhere else. Blocks for some milliseconds while it loads certificates.
+def guarded_client(
+    guard: Guard, *, verify: ssl.SSLContext, timeout: float, headers: dict[str, str]
+) -> httpx.AsyncClient:
+    """A client that goes nowhere else. `verify` holds the certificate authorities that are trusted.
 
     No proxy, which would look names up itself; no connection is kept, since the next host may share the address.
     """
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
-    inner = httpx.AsyncHTTPTransport(trust_env=False, limits=limits)
+    inner = httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits)
     return httpx.AsyncClient(
         transport=GuardedTransport(guard, inner),
         timeout=timeout,

@@ -13,7 +13,8 @@ The keys of `Run.kwargs`, all of them optional:
 - `config`, `context`, `interrupt_before`, `interrupt_after`, `durability`: handed to the graph
 - `stream_mode`  the client's modes; `subgraphs`: whether it wants the streams of subgraphs
 - `temporary`    the thread goes with the run
-- `scope`, `caller`, `user`: whose store the graph is given, who started the run, and what it is told of the caller
+- `scope`, `caller`, `user`, `headers`: whose store the graph is given, who started the run, and what it is told of the
+  caller and of the request
 - `after_seconds`, `webhook`, `resumable`, `on_completion`, `feedback_keys`: see `threadline.services.runs`
 """
 
@@ -67,7 +68,13 @@ def config_of(run: Run, *, callbacks: list[BaseCallbackHandler]) -> RunnableConf
         ids["assistant_id"] = run.assistant_id
     chosen = {**_unreserved(run.kwargs.get("context")), **_unreserved(asked.get("configurable"))}
     config: RunnableConfig = {
-        "configurable": {**chosen, **(run.kwargs.get("user") or {}), CALLER: run.kwargs.get("caller", ""), **ids},
+        "configurable": {
+            **chosen,
+            **(run.kwargs.get("headers") or {}),
+            **(run.kwargs.get("user") or {}),
+            CALLER: run.kwargs.get("caller", ""),
+            **ids,
+        },
         "metadata": {
             **chosen_labels(chosen),
             **(asked.get("metadata") or {}),

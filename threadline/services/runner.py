@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from langgraph.types import StateSnapshot, StreamPart
 from threadline.domain import ports
 from threadline.domain.errors import ThreadlineError
 from threadline.domain.events import Event
-from threadline.domain.records import Run, RunStatus, ThreadStatus, Turn
+from threadline.domain.records import Delivery, Run, RunStatus, ThreadStatus, Turn
 from threadline.services import edits, invocation
 from threadline.services.graphs import Graph, Graphs
 from threadline.services.metrics import Metrics
@@ -65,6 +65,22 @@ class RunLog(ports.EventLog, Protocol):
     async def discard(self, run_ids: Collection[str]) -> None: ...
 
 
+class Tells(Protocol):
+    """Tells whom a run named that it has ended."""
+
+    async def prepare(self, run: Run, events: Sequence[Event], *, undone: bool) -> Delivery | None:
+        """What is to be told, to be kept with the run's end. Raises nothing."""
+        ...
+
+    async def keep(self, delivery: Delivery) -> None:
+        """Keep it alone, of a run that is not kept."""
+        ...
+
+    def send(self, delivery: Delivery) -> None:
+        """Tell what is kept by now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a run ended: `status` for the history, `word` for readers, `error` as `{kind, message, retryable}`."""
@@ -103,13 +119,12 @@ class Runner:
         timeout: float,
         saver: BaseCheckpointSaver[Any],
         threads: ports.Threads,
-        ended: Callable[[Run, Sequence[Event]], None] = lambda run, log: None,
+        webhooks: Tells,
     ) -> None:
-        """`ended` is called with every run as it ended and with its whole log, when the history says so."""
         self._graphs = graphs
         self._saver = saver
         self._threads = threads
-        self._ended = ended
+        self._webhooks = webhooks
         self._runs = runs
         self._turns = turns
         self._log = log
@@ -322,11 +337,14 @@ class Runner:
         ended = datetime.now(UTC)
         final = replace(run, status=outcome.status, ended_at=ended, updated_at=ended, error=outcome.error)
         events = [*self._log.events(run.run_id), end]
-        if run.kwargs.get("temporary") or self._cancelled.get(run.run_id) == "rollback":
+        undone = self._cancelled.get(run.run_id) == "rollback"
+        delivery = await self._webhooks.prepare(final, events, undone=undone)
+        if run.kwargs.get("temporary") or undone:
+            if delivery is not None:
+                await self._webhooks.keep(delivery)
             await self._forget(run)
-            self._ended(final, events)
             self._metrics.run_ended(outcome.word, seconds=ms / 1000, tokens=None, cost=meter.cost)
-            await self._log.close(run.run_id, end)
+            await self._show_end(run, end, delivery)
             return
         earlier = await self._turns.get(run.thread_id, run.turn_id) if run.turn_id != run.run_id else None
         turn = joined(earlier, _turn(run, recorder, meter, outcome, ended))
@@ -336,12 +354,18 @@ class Runner:
             log=events,
             leaves=_leaves(outcome, recorder),
             interrupts=recorder.waiting,
+            delivery=delivery,
         )
         await self._sessions.complete(turn, recorder.last_node)
-        self._ended(final, events)
         self._metrics.run_ended(outcome.word, seconds=ms / 1000, tokens=turn.tokens_used, cost=turn.cost)
-        await self._log.close(run.run_id, end)
+        await self._show_end(run, end, delivery)
         log.info("run_ended", run_id=run.run_id, thread_id=run.thread_id, status=outcome.word, ms=ms)
+
+    async def _show_end(self, run: Run, end: Event, delivery: Delivery | None) -> None:
+        """The history knows of the end: now everybody may."""
+        if delivery is not None:
+            self._webhooks.send(delivery)
+        await self._log.close(run.run_id, end)
 
     async def _forget(self, run: Run) -> None:
         """Undo a run that is rolled back, or all of a temporary run's thread."""

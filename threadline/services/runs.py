@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID, uuid4
-from weakref import WeakValueDictionary
 
 from langchain_core.messages import convert_to_messages
 
@@ -17,6 +16,7 @@ from threadline.domain.errors import Conflict, Missing
 from threadline.domain.events import Event
 from threadline.domain.records import ENDED, Assistant, Caller, MultitaskStrategy, Run, RunStatus, Thread
 from threadline.services.checkpoints import Checkpoints
+from threadline.services.gates import Gates
 from threadline.services.payload import jsonable, text_of
 from threadline.services.permission import Grant, Permission, configurable, metadata_in
 from threadline.services.runner import CancelAction, RunLog, Runner
@@ -86,6 +86,7 @@ class Runs:
         assistant_id: Callable[[str], str],
         permission: Permission,
         busy: Literal["enqueue", "reject"],
+        gates: Gates,
         forgotten: Callable[[str], None] = lambda thread_id: None,
     ) -> None:
         self._threads = threads
@@ -99,7 +100,7 @@ class Runs:
         self._permission = permission
         self._busy = busy
         self._forgotten = forgotten
-        self._gates: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._gates = gates
 
     async def start(self, request: StartRun) -> Run:
         """Save a pending run and hand it to the runner.
@@ -241,7 +242,7 @@ class Runs:
 
     async def remove(self, thread: Thread) -> None:
         """Delete a thread that may be deleted. Raises Missing where it is gone already."""
-        async with self.gate(thread.thread_id):
+        async with self._gates.of(thread.thread_id):
             if not await self._threads.exists(thread.thread_id):
                 raise Missing(f"There is no session {thread.thread_id}.")
             await self._stop(thread)
@@ -295,7 +296,7 @@ class Runs:
         if request.thread_id is None:
             thread = self._threads.new(allowed.new_thread_id, request.caller, metadata=allowed.metadata)
             return await self._start(thread, allowed, new=True)
-        async with self.gate(request.thread_id):
+        async with self._gates.of(as_uuid(request.thread_id, "session")):
             try:
                 thread, new = await self._threads.granted(request.thread_id, *allowed.grants), False
             except Missing:
@@ -322,6 +323,8 @@ class Runs:
         kwargs["caller"] = request.caller.id
         if user := configurable(request.caller):
             kwargs["user"] = jsonable(user)
+        if request.caller.headers:
+            kwargs["headers"] = dict(request.caller.headers)
         own = self._graph_id if new else self._checkpoints.graph_id_of(thread)
         like = request.assistant or request.like
         graph_id = like.graph_id if like else own
@@ -398,10 +401,6 @@ class Runs:
     async def _last_turn(self, thread: Thread) -> str | None:
         last = await self._runs.page(thread.thread_id, limit=1)
         return last[0].turn_id if last else None
-
-    def gate(self, thread_id: str) -> asyncio.Lock:
-        """One lock a thread between starting a run on it, deleting it and changing where it goes on."""
-        return self._gates.setdefault(thread_id.lower(), asyncio.Lock())
 
 
 def _as_call(request: StartRun, run_id: UUID) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import structlog
 
 from threadline.domain import ports
 from threadline.domain.errors import Unavailable
-from threadline.domain.events import Event
+from threadline.domain.events import Event, is_tool_part
 from threadline.domain.records import Run, Thread, Turn
 from threadline.services import turns as words
 
@@ -59,7 +59,7 @@ class Sessions:
     async def note(self, thread_id: str, event: Event) -> None:
         """Say in the document's context which tool is at work."""
         data = event.data
-        if not isinstance(data, dict) or data.get("type") != "tool":
+        if not is_tool_part(data):
             return
         running = data["status"] == "started"
         context = {"current_tool": data["name"] if running else None, "last_action": f"tool:{data['name']}"}

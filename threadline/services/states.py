@@ -20,6 +20,7 @@ from threadline.domain import ports
 from threadline.domain.errors import Conflict, Missing, Rejected, ThreadlineError
 from threadline.domain.records import Caller, Thread, ThreadQuery
 from threadline.services.documents import contains
+from threadline.services.gates import Gates
 from threadline.services.graphs import Graph, Graphs
 from threadline.services.payload import jsonable
 from threadline.services.permission import Permission, metadata_in
@@ -62,6 +63,7 @@ class States:
         runs: ports.Runs,
         turns: ports.Turns,
         permission: Permission,
+        gates: Gates,
     ) -> None:
         self._graphs = graphs
         self._permission = permission
@@ -70,6 +72,7 @@ class States:
         self._threads = threads
         self._runs = runs
         self._turns = turns
+        self._gates = gates
 
     async def get(
         self, thread: Thread, caller: Caller, checkpoint: Checkpoint | None = None, *, subgraphs: bool = False
@@ -170,31 +173,32 @@ class States:
     ) -> RunnableConfig:
         """Write to the state at the newest or the given checkpoint. The config of the checkpoint that came of it.
 
-        Raises Rejected, Missing (the graph, or the checkpoint), or Conflict while something runs on the thread.
+        Raises Rejected, Missing (the thread, its graph or the checkpoint), or Conflict while something runs on it.
         """
-        await self._check_idle(thread)
-        if not thread.metadata.get("graph_id") and not await self._begun(thread):
-            raise Rejected(NO_GRAPH.format(thread.thread_id))
-        config = _config(thread, checkpoint)
-        checkpoint_id = config["configurable"].get("checkpoint_id")
-        if checkpoint_id is not None and await self._saver.aget_tuple(config) is None:
-            raise Missing(f"Checkpoint {checkpoint_id} not found")
-        async with self._graphs.of_thread(thread, caller, "threads.update") as graph, _updating(thread):
-            config["metadata"] = {"graph_id": self._graphs.id_of(thread)}
-            made: RunnableConfig = await graph.aupdate_state(config, update.values, as_node=update.as_node)
-        await self.refresh(thread, caller)
-        return made
+        async with self._held(thread, idle=True) as thread:
+            if not thread.metadata.get("graph_id") and not await self._begun(thread):
+                raise Rejected(NO_GRAPH.format(thread.thread_id))
+            config = _config(thread, checkpoint)
+            checkpoint_id = config["configurable"].get("checkpoint_id")
+            if checkpoint_id is not None and await self._saver.aget_tuple(config) is None:
+                raise Missing(f"Checkpoint {checkpoint_id} not found")
+            async with self._graphs.of_thread(thread, caller, "threads.update") as graph, _updating(thread):
+                config["metadata"] = {"graph_id": self._graphs.id_of(thread)}
+                made: RunnableConfig = await graph.aupdate_state(config, update.values, as_node=update.as_node)
+            await self.refresh(thread, caller)
+            return made
 
     async def apply(self, thread: Thread, caller: Caller, supersteps: Sequence[Sequence[Update]]) -> Thread:
         """Write many updates, step by step, as when a thread comes from elsewhere. Raises Rejected or Missing."""
         if not thread.metadata.get("graph_id"):
             raise Rejected(NO_GRAPH.format(thread.thread_id))
         steps = [[StateUpdate(update.values, update.as_node) for update in step] for step in supersteps]
-        async with self._graphs.of_thread(thread, caller, "threads.update") as graph, _updating(thread):
-            config = _config(thread)
-            config["metadata"] = {"graph_id": self._graphs.id_of(thread)}
-            await graph.abulk_update_state(config, steps)
-        return await self.refresh(thread, caller)
+        async with self._held(thread, idle=True) as thread:
+            async with self._graphs.of_thread(thread, caller, "threads.update") as graph, _updating(thread):
+                config = _config(thread)
+                config["metadata"] = {"graph_id": self._graphs.id_of(thread)}
+                await graph.abulk_update_state(config, steps)
+            return await self.refresh(thread, caller)
 
     async def copy(self, thread: Thread, caller: Caller) -> Thread:
         """A new thread with the same state, past and conversation. Its runs are not copied."""
@@ -203,7 +207,8 @@ class States:
             await self._saver.acopy_thread(thread.thread_id, new.thread_id)
             await self._turns.copy(thread.thread_id, new.thread_id)
 
-        return await self._copied(thread, caller, fill, error=thread.error)
+        async with self._held(thread) as thread:
+            return await self._copied(thread, caller, fill, error=thread.error)
 
     async def copy_line(
         self, thread: Thread, caller: Caller, checkpoint_ids: Sequence[str], *, without: Collection[str]
@@ -214,7 +219,8 @@ class States:
             await self._lines.copy_line(thread.thread_id, new.thread_id, checkpoint_ids)
             await self._turns.copy(thread.thread_id, new.thread_id, without=without)
 
-        return await self._copied(thread, caller, fill)
+        async with self._held(thread) as thread:
+            return await self._copied(thread, caller, fill)
 
     async def _copied(
         self,
@@ -246,9 +252,9 @@ class States:
             raise
 
     async def prune(self, thread: Thread) -> None:
-        """Keep the newest state alone. Raises Conflict while something runs on the thread."""
-        await self._check_idle(thread)
-        await self._saver.aprune([thread.thread_id], strategy="keep_latest")
+        """Keep the newest state and what is pinned. Raises Missing, or Conflict while something runs on the thread."""
+        async with self._held(thread, idle=True) as thread:
+            await self._saver.aprune([thread.thread_id], strategy="keep_latest")
 
     async def refresh(self, thread: Thread, caller: Caller, *, error: Mapping[str, Any] | None = None) -> Thread:
         """Keep in the thread's record how its newest state stands."""
@@ -259,9 +265,20 @@ class States:
     async def _begun(self, thread: Thread) -> bool:
         return await self._saver.aget_tuple(_config(thread)) is not None
 
-    async def _check_idle(self, thread: Thread) -> None:
-        if await self._runs.list(thread_id=thread.thread_id, status=("pending", "running")):
-            raise Conflict(f"Thread {thread.thread_id} has in-flight runs. Wait for them to finish, or cancel them.")
+    @asynccontextmanager
+    async def _held(self, thread: Thread, *, idle: bool = False) -> AsyncIterator[Thread]:
+        """The thread as it is now; until this is left no run begins on it, and nobody edits or deletes it.
+
+        Raises Missing, or Conflict if it shall be `idle` and is not.
+        """
+        async with self._gates.of(thread.thread_id):
+            current = await self._threads.get(thread.thread_id)
+            if current is None:
+                raise Missing(f"Thread with ID {thread.thread_id} not found")
+            if idle and await self._runs.list(thread_id=thread.thread_id, status=("pending", "running")):
+                told = "has in-flight runs. Wait for them to finish, or cancel them."
+                raise Conflict(f"Thread {thread.thread_id} {told}")
+            yield current
 
 
 def standing(snapshot: StateSnapshot | None, *, error: Mapping[str, Any] | None = None) -> dict[str, Any]:

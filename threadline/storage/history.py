@@ -33,7 +33,7 @@ from threadline.storage.allowlist import Name
 from threadline.storage.delta_cache import DeltaCache
 from threadline.storage.lineage import OF, RUN_ID
 from threadline.storage.lines import Forget, SavedLines
-from threadline.storage.pruner import HistoryPruner, Rebuild
+from threadline.storage.pruner import HistoryPruner, Rebuild, glance
 from threadline.storage.readers import Readers
 from threadline.storage.rows import Row, pending_writes, write_rows
 from threadline.storage.serde import StrictSerializer, strict_serializer
@@ -70,12 +70,14 @@ async def open_history(
     patience: float = BUSY_TIMEOUT,
     cache: int = CACHE,
     read_only: bool = False,
+    records: Path | None = None,
 ) -> AsyncIterator[History]:
     """Open the file of `sqlite:///path`, create what is missing; at the end write what is waiting and close it.
 
     `allowed` are the types that may be built from it besides the standard ones; `patience` is how many seconds a put
     waits for another process to finish its own; `cache` is how many bytes the conversations may take that are kept
-    rebuilt. `read_only`: the file must be there, and every put fails.
+    rebuilt. `read_only`: the file must be there, and every put fails. `records` is the database that says what is
+    pinned; without it nothing is.
     """
     path = path_of(url)
     async with AsyncExitStack() as stack:
@@ -85,7 +87,7 @@ async def open_history(
             await writer.open()
         readers = Readers(path)
         stack.push_async_callback(readers.aclose)
-        yield History(path, writer, readers, DeltaCache(cache), serde=strict_serializer(allowed))
+        yield History(path, writer, readers, DeltaCache(cache), serde=strict_serializer(allowed), records=records)
 
 
 class History(BaseCheckpointSaver[str]):
@@ -98,9 +100,17 @@ class History(BaseCheckpointSaver[str]):
     serde: StrictSerializer
 
     def __init__(
-        self, path: Path, writer: Writer, readers: Readers, cache: DeltaCache, *, serde: StrictSerializer
+        self,
+        path: Path,
+        writer: Writer,
+        readers: Readers,
+        cache: DeltaCache,
+        *,
+        serde: StrictSerializer,
+        records: Path | None = None,
     ) -> None:
         super().__init__(serde=serde)
+        self._records = records
         self._path = path
         self._cache = cache
         self._writer = writer
@@ -257,7 +267,8 @@ class History(BaseCheckpointSaver[str]):
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep each namespace's newest checkpoint ("keep_latest") or nothing ("delete").
 
-        Of earlier checkpoints those stay which a `DeltaChannel` of the newest is rebuilt from.
+        Of earlier checkpoints those stay which a `DeltaChannel` of the newest is rebuilt from, and those that are
+        pinned. Nobody may pin one meanwhile.
         """
         if strategy not in ("keep_latest", "delete"):
             raise Invalid("The strategy must be keep_latest or delete.")
@@ -268,7 +279,7 @@ class History(BaseCheckpointSaver[str]):
                 if strategy == "delete":
                     retention.delete(connection, thread_id)
                 else:
-                    retention.keep_newest(connection, thread_id)
+                    retention.keep_newest(connection, thread_id, pins=glance(self._records, thread_id)[1])
 
         if ids:
             await self._change(prune, scrubs=True)

@@ -95,7 +95,7 @@ class HistoryPruner:
 
     async def _plan(self, thread_id: str, limits: Limits, now: datetime) -> Plan | None:
         """None if the thread is in use."""
-        busy, pins = await asyncio.to_thread(_glance, self._records, thread_id)
+        busy, pins = await asyncio.to_thread(glance, self._records, thread_id)
         if busy:
             return None
         found = [taken async for taken in self._snapshots(thread_id, limits, now, pins)]
@@ -200,7 +200,8 @@ class _Hold:
             self._connection.close()
 
 
-def _glance(path: Path | None, thread_id: str) -> tuple[bool, set[Spot]]:
+def glance(path: Path | None, thread_id: str) -> tuple[bool, set[Spot]]:
+    """Whether a run is unfinished on a thread, and its pins, in the history database at `path`, if there is one."""
     if path is None or not path.exists():
         return False, set()
     try:

@@ -165,7 +165,8 @@ def plan(
     roots = top.closed(top.within(limits, now) | top.always() | pinned[""]) if top else set()
     counts, victims = {}, list[Victim]()
     for ns, line in lines.items():
-        kept = roots if ns == "" else line.closed(line.under(roots, limits, now) | line.always() | pinned[ns])
+        below = line.under(roots) | line.astray(limits, now)
+        kept = roots if ns == "" else line.closed(below | line.always() | pinned[ns])
         counts[ns] = len(line.rows)
         victims += line.victims(kept)
     return Plan(thread_id, counts, victims, snapshots)
@@ -189,16 +190,20 @@ def cut(connection: sqlite3.Connection, thread_id: str, going: Collection[str]) 
     return Plan(thread_id, counts, victims, heeds_names=False)
 
 
-def newest_only(connection: sqlite3.Connection, thread_id: str) -> Plan:
-    """What goes if the checkpoint each namespace stands at stays and no more than that one needs.
+def newest_only(connection: sqlite3.Connection, thread_id: str, *, pins: Collection[Spot] = ()) -> Plan:
+    """What goes if the checkpoint each namespace stands at stays and no more than that one needs, and what is pinned.
 
-    Of those it needs, delta channels that it does not need them for may be lost.
+    Of those that the newest needs, delta channels that it does not need them for may be lost.
     """
+    namespaces = [found for (found,) in connection.execute(_NAMESPACES, (thread_id,))]
+    lines = {ns: _Line(connection, thread_id, ns, {}) for ns in namespaces}
+    pinned = {ns: {checkpoint_id for place, checkpoint_id in pins if place == ns} for ns in namespaces}
+    roots = lines[""].closed(pinned[""]) if pins and "" in lines else set()
     counts, victims = {}, list[Victim]()
-    for (ns,) in connection.execute(_NAMESPACES, (thread_id,)).fetchall():
-        line = _Line(connection, thread_id, ns, {})
+    for ns, line in lines.items():
+        whole = roots if ns == "" else line.closed(line.under(roots) | pinned[ns])
         counts[ns] = len(line.rows)
-        victims += line.victims(line.closed({line.head} if line.head else (), whole=False))
+        victims += line.victims(line.closed({line.head} if line.head else (), whole=False) | whole)
     return Plan(thread_id, counts, victims)
 
 
@@ -308,7 +313,7 @@ class _Line:
         standing = {self.newest, self.head or self.newest}
         return {*standing, *(one for one, row in self.rows.items() if row.waits and one not in parents)}
 
-    def under(self, roots: Collection[str], limits: Limits, now: datetime) -> set[str]:
+    def under(self, roots: Collection[str]) -> set[str]:
         """Of a subgraph's: those that ran under a checkpoint that stays, and where it stood before each of them."""
         kept = {one for one, row in self.rows.items() if row.root_id in roots}
         ids = list(self.rows)
@@ -316,8 +321,11 @@ class _Line:
             before = bisect_left(ids, root_id)
             if before:
                 kept.add(ids[before - 1])
-        astray = {one for one, row in self.rows.items() if row.root_id is None}
-        return kept | (astray & self.within(limits, now))
+        return kept
+
+    def astray(self, limits: Limits, now: datetime) -> set[str]:
+        """Of a subgraph's: those that name no checkpoint they ran under, as far as the limits leave them."""
+        return {one for one, row in self.rows.items() if row.root_id is None} & self.within(limits, now)
 
     def with_origins(self, kept: Iterable[str]) -> set[str]:
         """These, and what forks among them were made from: the place a re-run of a subgraph goes back to."""

@@ -33,6 +33,7 @@ from threadline.domain.events import Event
 from threadline.domain.filters import Filter
 from threadline.domain.records import (
     ENDED,
+    Delivery,
     Mark,
     Pin,
     Run,
@@ -47,6 +48,7 @@ from threadline.domain.records import (
 from threadline.storage import statements
 from threadline.storage.containment import contains
 from threadline.storage.database import Database
+from threadline.storage.deliveries import put as put_delivery
 from threadline.storage.filtering import is_allowed
 from threadline.storage.statements import SHOWN, STATUS
 from threadline.storage.tables import branches, chat_history, crons, pins, run_logs, runs, threads, turn_id_of
@@ -209,6 +211,7 @@ class SqlRuns:
         log: Sequence[Event],
         leaves: ThreadStatus | None = None,
         interrupts: Mapping[str, Any] | None = None,
+        delivery: Delivery | None = None,
     ) -> None:
         ended = {"status": run.status, "ended_at": run.ended_at, "updated_at": run.ended_at, "error": run.error}
         used = {"of_thread": run.thread_id, **_used(run.ended_at)}
@@ -223,6 +226,8 @@ class SqlRuns:
             self._archive(connection, run, log)
             if turn is not None:
                 _keep(connection, turn)
+            if delivery is not None:
+                put_delivery(connection, delivery)
 
         await self._database.write(end)
 

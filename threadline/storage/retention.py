@@ -78,9 +78,9 @@ def copy_line(connection: sqlite3.Connection, source: str, target: str, checkpoi
         )
 
 
-def keep_newest(connection: sqlite3.Connection, thread_id: str) -> None:
-    """Keep each namespace's newest checkpoint and what its delta channels are rebuilt from."""
-    pruning.remove(connection, thread_id, pruning.newest_only(connection, thread_id).victims)
+def keep_newest(connection: sqlite3.Connection, thread_id: str, *, pins: Collection[pruning.Spot]) -> None:
+    """Keep each namespace's newest checkpoint, what its delta channels are rebuilt from, and what is pinned."""
+    pruning.remove(connection, thread_id, pruning.newest_only(connection, thread_id, pins=pins).victims)
 
 
 def _delete(connection: sqlite3.Connection, places: Iterable[tuple[str, str, str]]) -> None:

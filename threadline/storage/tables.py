@@ -200,3 +200,14 @@ imports = Table(
     Column("began_at", UtcDateTime, nullable=False),
 )
 """Threads that are arriving: what is there of them at the start of the service was broken off."""
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("thread_id", String(36), index=True),
+    Column("url", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)

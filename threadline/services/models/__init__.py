@@ -122,6 +122,7 @@ def _served(config: ModelConfig, provider: Literal["openrouter", "openai"]) -> M
         temperature=config.temperature,
         timeout=config.timeout,
         retries=config.retries,
+        verify=config.verify,
     )
     chat = ResilientChat(server=server, names=(first, *config.fallback_models))
     analysis = chat

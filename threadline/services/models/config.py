@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -20,7 +21,8 @@ class ModelConfig:
     """An OpenRouter key wins over an OpenAI key or address; with neither, the offline model answers.
 
     `timeout` is in seconds without a byte; `retries` counts repetitions of a call that was refused as overloaded or
-    could not be made; `offline_delay` is in seconds per token. `fallback_models` live on the same server.
+    could not be made; `offline_delay` is in seconds per token. `fallback_models` live on the same server. `verify`
+    holds the certificate authorities, where they have been read already.
     """
 
     openrouter_api_key: SecretStr | None = None
@@ -34,3 +36,4 @@ class ModelConfig:
     timeout: float = 60
     retries: int = 2
     offline_delay: float = 0.0
+    verify: ssl.SSLContext | bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
@@ -41,6 +42,7 @@ class ModelServer:
         temperature: float | None = None,
         timeout: float = 60,
         retries: int = 2,
+        verify: ssl.SSLContext | bool = True,
     ) -> None:
         self.provider = provider
         self._url = url
@@ -49,7 +51,8 @@ class ModelServer:
         self.temperature = temperature
         self._timeout = openai.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT))
         self._retries = retries
-        self._http = openai.DefaultAsyncHttpxClient(timeout=self._timeout)
+        self._verify = verify
+        self._http = openai.DefaultAsyncHttpxClient(timeout=self._timeout, verify=verify)
         self._client = openai.AsyncOpenAI(
             api_key=self._key.get_secret_value(),
             base_url=url,
@@ -71,6 +74,7 @@ class ModelServer:
             temperature=self.temperature,
             timeout=self._timeout.read or 60,
             retries=self._retries,
+            verify=self._verify,
         )
 
     async def models(self) -> tuple[str, ...]:
