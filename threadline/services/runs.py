@@ -369,6 +369,8 @@ class Runs:
         if strategy == "reject":
             raise Conflict("The session is busy with another message." if _of_a_chat(allowed.request) else BUSY)
         going = [UUID(run.run_id) for run in await self._runs.list(thread_id=thread.thread_id, status=UNENDED)]
+        if not going:  # what there was has just ended
+            return
         told = {"run_ids": going, "status": None}
         await self._threads.check(thread.thread_id, allowed.request.caller, "update", action=strategy, metadata=told)
         await self._stop(thread, strategy)
