@@ -211,6 +211,17 @@ CASES = (
     Case("POST /sessions/{session_id}/replay", "threads.read", {"mode": "recorded"}),
     Case("GET /runs/{run_id}/replay", "threads.read"),
     Case("POST /runs/{run_id}/replay", "threads.read", {"mode": "recorded"}),
+    Case("POST /runs/{run_id}/replay", "threads.read threads.create_run", {"mode": "rerun"}),
+    Case(
+        "POST /sessions/{session_id}/replay",
+        "threads.read threads.update threads.create_run",
+        {"mode": "rerun", "checkpoint_id": "{checkpoint}", "changes": {"state": {"values": SAID, "as_node": "agent"}}},
+    ),
+    Case(
+        "POST /sessions/{session_id}/replay",
+        "threads.read threads.create threads.create_run",
+        {"mode": "rerun", "checkpoint_id": "{checkpoint}", "into": "session"},
+    ),
     Case(
         "POST /sessions/{session_id}/replay",
         "threads.create_run threads.read",
@@ -308,6 +319,7 @@ NOT_ASKED = {
     "GET /ok": "tells nothing but that the process answers",
     "GET /ready": "tells nothing of what is kept",
     "GET /info": "tells nothing of what is kept",
+    "GET /tools": "tells what the built-in agent is made of, nothing of what is kept",
     "GET /metrics": "counts, names nobody; who may see it is known, or it was made public",
 }
 """Endpoints that no handler has a say in, and why."""
