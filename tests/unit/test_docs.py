@@ -39,7 +39,7 @@ def routes(*routers: APIRouter) -> list[tuple[str, str]]:
     return [(method, route.path.replace(":path}", "}")) for route in found for method in sorted(route.methods)]
 
 
-ROUTES = routes(*(m.router for m in (chat, sessions, share, runs, replay, branches, compare, tools, ops)))
+ROUTES = routes(*(m.router for m in (chat, sessions, share, runs, replay, branches, compare, tools, ops)), ops.meta)
 SERVER_ROUTES = routes(
     assistants.router, threads.router, server_runs.router, protocol.router, crons.router, store.router
 )

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from api import streams
 from api.streams import EventStream
 
 SCOPE: dict[str, Any] = {"type": "http", "method": "GET", "path": "/x"}
@@ -98,28 +97,6 @@ async def test_a_server_that_stops_ends_the_stream() -> None:
         task.cancel()
     await serving
 
-    assert source.closed
-
-
-async def test_a_reader_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "STALL_SECONDS", 0.05)
-    line, source = Connection(takes=2), Source(b"one", b"two")
-
-    async with asyncio.timeout(10):
-        await stream(source, set())(SCOPE, line.receive, line.send)
-
-    assert line.body == b"one"
-    assert source.closed
-
-
-async def test_a_reader_that_does_not_take_comments_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "STALL_SECONDS", 0.05)
-    line, source = Connection(takes=2), Source(b"one")
-
-    async with asyncio.timeout(10):
-        await stream(source, set(), seconds=0.05)(SCOPE, line.receive, line.send)
-
-    assert line.body == b"one"
     assert source.closed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import structlog
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -21,8 +22,7 @@ class Patient(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert isinstance(transport, asyncio.Transport)
-        self._line = transport
+        self._line = cast(asyncio.Transport, transport)  # uvloop's is one, and of no class of asyncio's
         self._timer: asyncio.TimerHandle | None = None
 
     def pause_writing(self) -> None:

@@ -51,7 +51,17 @@ from threadline.storage.database import Database
 from threadline.storage.deliveries import put as put_delivery
 from threadline.storage.filtering import is_allowed
 from threadline.storage.statements import SHOWN, STATUS
-from threadline.storage.tables import branches, chat_history, crons, pins, run_logs, runs, threads, turn_id_of
+from threadline.storage.tables import (
+    branches,
+    chat_history,
+    crons,
+    deliveries,
+    pins,
+    run_logs,
+    runs,
+    threads,
+    turn_id_of,
+)
 
 ORDERS: dict[str, ColumnElement[Any]] = {
     "status": STATUS,
@@ -119,6 +129,7 @@ class SqlThreads:
 
     async def delete(self, thread_id: str) -> None:
         async with self._database.writer.begin() as connection:
+            await connection.execute(delete(deliveries).where(deliveries.c.thread_id == thread_id))
             await connection.execute(delete(run_logs).where(run_logs.c.thread_id == thread_id))
             await connection.execute(delete(runs).where(runs.c.thread_id == thread_id))
             await connection.execute(delete(crons).where(crons.c.thread_id == thread_id))
