@@ -49,7 +49,7 @@ async def _sent(file: BinaryIO, stack: AsyncExitStack) -> AsyncGenerator[bytes]:
     "/import",
     status_code=201,
     summary="A new session from an exported file, which is the body",
-    openapi_extra={"requestBody": {"required": True, "content": {"application/gzip": {}}}},
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
 )
 async def import_session(request: Request, caller: Asking, context: Using) -> dict[str, Any]:
     made = await context.share.import_(caller, request.stream())

@@ -430,7 +430,7 @@ async def test_a_service_that_tells_nothing_of_itself(start: Start, tmp_path: Pa
     async with start(config=config) as service:
         for path in ("/info", "/metrics", "/docs", "/openapi.json", "/static-offline-docs/swagger-ui.css"):
             assert (await service.http.get(path)).status_code == 404, path
-        assert (await service.http.get("/ok")).json() == {"ok": True}
+        assert (await service.http.get("/ok")).json() == {"ok": True, "services": {}}
         assert (await service.http.get("/ready")).status_code == 200
         assert replies(await service.chat("one")) == ["echo one"]
 

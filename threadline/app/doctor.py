@@ -179,8 +179,8 @@ async def _answers(url: str) -> bool:
     """Whether a Threadline answers there."""
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
-            return bool((await http.get(f"{url}/ok")).json() == {"ok": True})
-    except (httpx.HTTPError, ValueError):
+            return bool((await http.get(f"{url}/ok")).json()["ok"] is True)
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return False
 
 

@@ -22,7 +22,7 @@ from threadline.services.sessionfile import FORMAT, VERSION, Writer
 OWNERS = frozenset({"owner", "user", "user_id"})
 """Keys of metadata and configs that say who somebody is."""
 PRIVATE = re.compile(r"^langgraph_auth_")
-NOT_SHARED = frozenset({"scope", "user", "webhook"})
+NOT_SHARED = frozenset({"scope", "caller", "user", "headers", "webhook"})
 """Keys of `Run.kwargs` that are of use to the owner alone."""
 CALLS = frozenset({"calls"})
 """Events that may name the prompt a model was asked with, as `name@version`."""
