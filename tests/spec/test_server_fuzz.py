@@ -18,6 +18,7 @@ from uuid import uuid4
 import httpx
 import psutil
 import pytest
+import pytest_asyncio
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import randoms
@@ -33,17 +34,26 @@ UNTOLD = ("Traceback", "site-packages", "threadline/", "sqlalchemy", "sqlite3", 
 Serving = tuple[Process, Client]
 
 
-@pytest.fixture
-async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
+in_one_loop = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Process, Client, Path]]:
+    """One service, with what it writes to its log."""
+    folder = tmp_path_factory.mktemp("fuzzed")
+    async with process(folder / "data", "--config", str(PROJECT), THREADLINE_LOG_LEVEL="warning") as (service, client):
+        yield service, client, folder / "data.stderr"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def serving(shared: tuple[Process, Client, Path]) -> AsyncIterator[Serving]:
     """Afterwards it still serves, and no request has failed inside."""
-    async with process(tmp_path / "data", "--config", str(PROJECT), THREADLINE_LOG_LEVEL="warning") as (
-        service,
-        client,
-    ):
-        yield service, client
-        assert service.alive
-        assert await said(client) == "tok0 tok1 tok2 tok3 tok4 "
-    told = (tmp_path / "data.stderr").read_text()
+    service, client, log = shared
+    before = len(log.read_text())
+    yield service, client
+    assert service.alive
+    assert await said(client) == "tok0 tok1 tok2 tok3 tok4 "
+    told = log.read_text()[before:]
     assert "request_failed" not in told, told[:4000]
     assert "run_not_kept" not in told, told[:4000]
 
@@ -268,6 +278,7 @@ def posts() -> list[str]:
     ]
 
 
+@in_one_loop
 async def test_a_body_that_makes_no_sense_is_refused_in_a_sentence(serving: Serving, posts: list[str]) -> None:
     _, client = serving
     thread = await new_thread(client)
@@ -282,6 +293,7 @@ async def test_a_body_that_makes_no_sense_is_refused_in_a_sentence(serving: Serv
     assert refused > len(posts) * 6
 
 
+@in_one_loop
 async def test_a_body_of_ten_megabytes_is_refused(serving: Serving, posts: list[str]) -> None:
     _, client = serving
     thread = await new_thread(client)
@@ -305,6 +317,7 @@ async def test_a_body_of_ten_megabytes_is_refused(serving: Serving, posts: list[
 UNKNOWN = ("nope", str(uuid4()), "%00", "..%2f..%2fetc%2fpasswd", "x" * 5000, "%ff%fe", "'; DROP TABLE runs; --")
 
 
+@in_one_loop
 async def test_unknown_ids_are_missing_or_no_ids(serving: Serving) -> None:
     _, client = serving
     thread = await new_thread(client)
@@ -331,6 +344,7 @@ async def test_unknown_ids_are_missing_or_no_ids(serving: Serving) -> None:
             assert answer.status_code in (404, 405, 422), (path, answer.status_code)
 
 
+@in_one_loop
 async def test_a_wrong_method_is_refused_in_the_api_s_own_words(serving: Serving) -> None:
     _, client = serving
     for method, path, allowed in (("PUT", "/threads", "POST"), ("GET", "/runs/batch", "POST")):
@@ -345,6 +359,7 @@ async def test_a_wrong_method_is_refused_in_the_api_s_own_words(serving: Serving
 POSITIONS = ("9" * 5000, "-", "-5", "1-2-3-4-5", "x", "1e9", "٣", "999999999999999-999999999999999", "0x1")
 
 
+@in_one_loop
 async def test_an_odd_last_event_id_is_refused_or_read_as_nothing(serving: Serving) -> None:
     _, client = serving
     thread = await new_thread(client)
@@ -357,6 +372,7 @@ async def test_an_odd_last_event_id_is_refused_or_read_as_nothing(serving: Servi
             assert answer.status_code in (200, 422)
 
 
+@in_one_loop
 async def test_a_flood_of_headers_is_turned_away(serving: Serving) -> None:
     _, client = serving
     for headers in ([(f"x-{n}", "y" * 100) for n in range(5000)], [("x-long", "y" * 200_000)]):
@@ -367,6 +383,7 @@ async def test_a_flood_of_headers_is_turned_away(serving: Serving) -> None:
         assert answer.status_code in (200, 400, 431)
 
 
+@in_one_loop
 async def test_a_client_that_comes_back_in_a_loop_costs_nothing_that_stays(serving: Serving) -> None:
     service, client = serving
     thread = await new_thread(client)
@@ -398,6 +415,7 @@ async def streams(client: Client) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith("threadline_open_streams"))
 
 
+@in_one_loop
 async def test_a_client_that_stops_reading_neither_holds_the_run_up_nor_takes_memory(serving: Serving) -> None:
     """The run writes some 10 MB for it; the service keeps a position, and what one connection holds."""
     service, client = serving
