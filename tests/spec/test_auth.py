@@ -159,6 +159,7 @@ async def test_the_projects_handler_says_who_asks(guarded: Client) -> None:
         ("not authenticated", 401, {"detail": "Unauthorized"}),
     ],
 )
+@in_one_loop
 @pytest.mark.parametrize("path", ["/store/items?namespace=a&key=k", "/sessions", "/docs", "/nowhere"])
 async def test_refused(guarded: Client, who: str | None, status: int, body: Any, path: str) -> None:
     refused = await ask(guarded, who, "GET", path)
@@ -242,6 +243,7 @@ async def test_sessions_belong_to_who_the_handler_says(guarded: Client) -> None:
     assert others.json()["items"] == []
 
 
+@in_one_loop
 @pytest.mark.parametrize("path", ["/ok", "/ready", "/info", "/", "/static/assets/index.js"])
 async def test_what_is_open_to_all(guarded: Client, path: str) -> None:
     answer = await ask(guarded, None, "GET", path)
