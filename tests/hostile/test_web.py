@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from threadline.app.trust import trusted
 from threadline.domain.egress import Blocked, Egress
 from threadline.services.confined import Confined, Failed
 from threadline.services.egress import Guard, guarded_client
@@ -135,7 +136,7 @@ async def server(answer: Answer) -> AsyncIterator[tuple[int, list[bytes]]]:
 def toolbox_of(names: Names | None = None) -> Toolbox:
     """Only 127.0.0.77 is taken for a public address."""
     guard = Guard(Egress.parse(["127.0.0.77"]), resolve=names or Names())
-    http = guarded_client(guard, timeout=SECONDS, headers={})
+    http = guarded_client(guard, verify=trusted(), timeout=SECONDS, headers={})
     http.max_redirects = 5
     parse = Confined(
         "tools.page_text:extract",
