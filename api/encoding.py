@@ -22,6 +22,8 @@ ROOM = 2**20
 """Bytes of frames that are kept for readers who have not taken them. Who is further behind encodes for itself."""
 SPARE = 2**15
 """Bytes of the newest frames that are kept for readers who are still to come."""
+WRITE_BYTES = 2**17
+"""Bytes after which frames are sent and no more added. A reader that stops reading holds this and a frame, at most."""
 
 
 class Encoder(Protocol):
@@ -53,8 +55,18 @@ async def encoded(
     try:
         async with aclosing(runs.portions(run, after=start)) as portions:
             async for portion in portions:
-                frames = await reader.frames(portion)
-                yield portion[-1], b"".join([data for place, data in frames if place > after])
+                reader.join()
+                gathered, size = list[bytes](), 0
+                for event in portion:
+                    for place, data in await reader.frames(event):
+                        if place > after:
+                            gathered.append(data)
+                            size += len(data)
+                    if size >= WRITE_BYTES:
+                        yield event, b"".join(gathered)
+                        gathered, size = [], 0
+                reader.join()
+                yield portion[-1], b"".join(gathered)
     finally:
         reader.leave()
 
@@ -152,26 +164,21 @@ class _Reader:
         self._own = encoder()
         self._along: _Encoding | None = None
 
-    async def frames(self, portion: Sequence[Event]) -> list[Frame]:
-        self._join()
-        found: list[Frame] = []
-        for event in portion:
-            frames = await self._along.frames(event) if self._along is not None else None
-            if frames is None:
-                if self._along is not None:
-                    await self._part()
-                frames = await self._own.frames(event, shown=event.id >= self._line)
-            self._position = event.id
-            found += frames
-        self._join()
-        return found
+    async def frames(self, event: Event) -> Sequence[Frame]:
+        frames = await self._along.frames(event) if self._along is not None else None
+        if frames is None:
+            if self._along is not None:
+                await self._part()
+            frames = await self._own.frames(event, shown=event.id >= self._line)
+        self._position = event.id
+        return frames
 
     def leave(self) -> None:
         if self._along is not None:
             self._along.leave(self._position)
             self._along = None
 
-    def _join(self) -> None:
+    def join(self) -> None:
         """Read along with others who are at this place; offer them what this one has if there are none any more."""
         if self._along is not None or self._shared is None:
             return

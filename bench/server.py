@@ -42,10 +42,10 @@ SHORT_TURNS = 30
 
 def main() -> None:
     options = _options()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it ends its children then too
     if options.bare:
         print(json.dumps(asyncio.run(bare(options))))
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it ends its children then too
     try:
         report = asyncio.run(asyncio.wait_for(measure(options), options.seconds))
     except Trouble as trouble:

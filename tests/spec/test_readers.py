@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from api.streams import WRITE_BYTES
+from api.encoding import WRITE_BYTES
 from tests.conftest import Start
 from tests.service import ROOT, Client, process
 from threadline.app.connection import Patient

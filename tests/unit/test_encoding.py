@@ -274,3 +274,15 @@ async def test_a_reader_may_begin_after_an_event(reads: Reads) -> None:
 
     assert (await first)[5:] == await rest
     assert reads.encoded == 11
+
+
+async def test_large_frames_are_not_sent_all_together(reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "WRITE_BYTES", 20)
+    runs: Any = reads
+    reads.write(PORTION)
+    await reads.end()
+
+    sent = [frames async for _, frames in encoded(runs, RUN, reads.encoder)]
+
+    assert [line for some in sent for line in lines(some)] == whole(reads)
+    assert max(map(len, sent)) < 20 + 10
