@@ -15,8 +15,6 @@ from api.encoding import encoded
 from api.wire import chat
 from threadline.domain.records import Run
 
-WRITE_BYTES = 131_072
-"""How much is written to a reader together. A reader that stops reading has no more than this waiting for it."""
 HEADERS = {"Cache-Control": "no-store", "Connection": "keep-alive", "X-Accel-Buffering": "no"}
 
 
@@ -102,9 +100,7 @@ class EventStream(Response):
         async with aclosing(self._frames) as frames:
             async for sent in frames:
                 self._sending = True
-                for start in range(0, len(sent), WRITE_BYTES):
-                    piece = sent[start : start + WRITE_BYTES]
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body", "body": sent, "more_body": True})
                 self._sent_at, self._sending = time.monotonic(), False
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
