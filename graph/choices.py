@@ -1,7 +1,5 @@
 """What a run may choose: the model, its temperature and the prompts, by its config or its context."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """The agent's state: the conversation, and what was understood of its last message."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated
 

@@ -72,7 +72,7 @@ def broken():
 
 @asynccontextmanager
 async def careful(config):  # with "stop" there it takes its time, except for runs
-    while "thread_id" not in config.get("configurable", {}) and HERE.with_name("stop").exists():
+    while "run_id" not in config.get("configurable", {}) and HERE.with_name("stop").exists():
         HERE.with_name("stopped").touch()
         await asyncio.sleep(0.01)
     yield thinker
